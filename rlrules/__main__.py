@@ -1,0 +1,5 @@
+"""`python -m rlrules` is the `rlrules` command."""
+
+from rlrules.cli import main
+
+main()

@@ -1,0 +1,95 @@
+"""The command line: `rlrules check|score|rules|report`."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rlrules.environment import prepare_environment
+from rlrules.errors import RlrulesError
+from rlrules.rules.cli import app as rules_app
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, help=__doc__)
+app.add_typer(rules_app, name="rules", help="AutoRule: preferences -> rules -> agreement report.")
+
+Recipe = Annotated[str, typer.Argument(help="The recipe's YAML file.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Dotted assignments: training.learning_rate=1e-6")]
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Print an expected error as its own lines and exit with 2, without a traceback."""
+    try:
+        yield
+    except RlrulesError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def check(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    ping: Annotated[bool, typer.Option(help="Also ask every judge one question.")] = False,
+    ranks: Annotated[int, typer.Option(min=1, help="Ranks that will train.")] = 1,
+    offline: Annotated[bool, typer.Option(help="Leave out what needs the model, the data and files.")] = False,
+) -> None:
+    """Every error in a recipe, or what it will cost."""
+    with told():
+        from rlrules.recipe.estimate import estimate
+        from rlrules.recipe.load import load_recipe
+
+        loaded = load_recipe(recipe, overrides or ())
+        rows = estimate(loaded, ranks, ping, offline)
+    table = Table(title=loaded.recipe.name, show_header=False)
+    for name, value in rows:
+        table.add_row(name, value)
+    Console().print(table)
+
+
+@app.command()
+def score(
+    recipe: Recipe,
+    rows: Annotated[Path, typer.Argument(help="JSONL: prompt, completion, group?, and the scorers' columns.")],
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the scored lines go.")] = Path("scored.jsonl"),
+    step: Annotated[int, typer.Option(min=1, help="The step that scorers are told.")] = 1,
+    total_steps: Annotated[int, typer.Option(min=1, help="The last step that scorers are told.")] = 1,
+) -> None:
+    """Try a recipe's rewards on logged completions, without training."""
+    with told():
+        from rlrules.offline import score_file
+        from rlrules.recipe.load import load_recipe
+        from rlrules.types import Progress
+
+        loaded = load_recipe(recipe, overrides or ())
+        summary = score_file(loaded, rows, out, Progress(step, max(step, total_steps)))
+    table = Table(
+        "reward", "mean", "unscored", title=f"{summary.lines} completions in {summary.groups} groups -> {out}"
+    )
+    for name, mean in summary.means.items():
+        table.add_row(name, "-" if mean is None else f"{mean:.4f}", str(summary.unscored[name]))
+    table.add_row("objective", "-" if summary.reward is None else f"{summary.reward:.4f}", "")
+    Console().print(table)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run directory: runs/NAME")],
+) -> None:
+    """One self-contained HTML page of a run."""
+    with told():
+        from rlrules.reporting.run_report import write_report
+
+        print(write_report(folder))
+
+
+def main() -> None:
+    """Entry point."""
+    prepare_environment()
+    app()

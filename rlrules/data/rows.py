@@ -1,0 +1,60 @@
+"""Rows from files and hubs, whatever they hold."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rlrules.errors import DataError
+
+Row = Mapping[str, Any]
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers (from 1) and objects of a JSONL file; blank lines are passed over.
+
+    Raises:
+        DataError: No such file, or a line that is no JSON object, with its number.
+    """
+    try:
+        file = path.open(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist (looked in {Path.cwd()})") from None
+    with file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}:{number}: not JSON: {error}") from error
+            if not isinstance(value, dict):
+                raise DataError(f"{path}:{number}: expected a JSON object, got {type(value).__name__}")
+            yield number, value
+
+
+def read_rows(path: str, split: str = "train") -> list[Row]:
+    """All rows of a local file (JSONL, JSON, parquet, CSV), a folder of such files, or a data set on the hub.
+
+    Raises:
+        DataError: It cannot be had or has no such split.
+    """
+    local = Path(path)
+    if local.suffix == ".jsonl":
+        return [row for _, row in read_jsonl(local)]
+    import datasets
+
+    formats = {".json": "json", ".parquet": "parquet", ".csv": "csv"}
+    try:
+        if local.suffix in formats:
+            if not local.exists():
+                raise DataError(f"{path} does not exist (looked in {Path.cwd()})")
+            found = datasets.load_dataset(formats[local.suffix], data_files=str(local), split="train")
+        else:
+            found = datasets.load_dataset(path, split=split)
+    except DataError:
+        raise
+    except Exception as error:
+        told = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise DataError(f"data {path!r}, split {split!r}: {told}") from error
+    return list(found)

@@ -1,0 +1,1 @@
+"""Servers of models: starting, watching and stopping them."""

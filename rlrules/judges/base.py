@@ -1,0 +1,141 @@
+"""What a judge is asked and what it answers, whatever answers it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rlrules.errors import JudgeError
+from rlrules.types import Message
+
+FailureKind = Literal["connection", "timeout", "rejected", "overflow", "empty"]
+
+
+class JudgeFailure(JudgeError):
+    """One question that got no answer.
+
+    Args:
+        kind: "connection" (unreachable, or a 408/409/429/5xx after all retries), "timeout", "rejected" (the
+            server refuses the request), "overflow" (the prompt is longer than the judge's context) or "empty"
+            (what came is no answer, after all retries).
+        message: What happened, in one line, with the URL.
+        limit: The judge's context in tokens and `size`, the prompt's, for an overflow where they are known.
+    """
+
+    def __init__(self, kind: FailureKind, message: str, limit: int = 0, size: int = 0) -> None:
+        super().__init__(kind, message, limit, size)
+        self.message = message
+        self.kind: FailureKind = kind
+        self.limit = limit
+        self.size = size
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request to a judge.
+
+    Attributes:
+        messages: The chat, last turn from the user.
+        template: Name and hash of the template that made it; part of the cache key.
+        labels: Not empty: the answer is one token that chooses one of these, with probabilities.
+        schema: JSON schema that the answer must follow.
+        max_tokens: Overrides the judge's own bound.
+        temperature: Overrides the judge's own temperature.
+        draw: Which of several independent answers to the same question this is.
+    """
+
+    messages: tuple[Message, ...]
+    template: str
+    labels: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    draw: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        text: The visible answer.
+        reasoning: The thought, where the server returns it apart from the answer.
+        finish_reason: As in the OpenAI API; "length" means cut off.
+        logprobs: Log-probability of the likeliest first tokens, by their text (labelled questions only).
+        prompt_tokens: Tokens read.
+        completion_tokens: Tokens written.
+        seconds: From sending to the full answer, waiting for a free slot not counted.
+        cached: Whether it came from the cache.
+    """
+
+    text: str
+    reasoning: str = ""
+    finish_reason: str = "stop"
+    logprobs: Mapping[str, float] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    cached: bool = False
+
+
+class JudgeConfig(BaseModel):
+    """Fields that every kind of judge has."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(description="Model to ask: as the server names it, or anything `models.py` resolves.")
+    revision: str = Field("", description="Weights' revision; part of the cache key.")
+    temperature: float = Field(0.0, ge=0)
+    max_tokens: int = Field(1024, ge=1, description="Bound on free-text answers; a constrained label takes one token.")
+    cache: bool | str = Field(True, description="Answers are kept in the user's cache folder, this file, or not.")
+
+    def identity(self) -> tuple[str, ...]:
+        """What of this section, sampling aside, changes the answer to a question: part of the cache key."""
+        return (self.model, self.revision)
+
+    def one_token_labels(self) -> bool:
+        """Whether the first token of a labelled answer always begins a label."""
+        return True
+
+
+class Backend(Protocol):
+    """Answers questions: a server over HTTP, or a model in this process. Called on one event loop only."""
+
+    async def complete(self, question: Question) -> Answer:
+        """Answer one question or raise `JudgeFailure`; never anything else."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections and memory."""
+        ...
+
+
+@dataclass(slots=True)
+class Usage:
+    """Counts since the judge was made. Rates come from the difference between two copies.
+
+    Attributes:
+        asked: Questions, cached ones included.
+        cached: Answered from the cache, or by an identical question already on its way.
+        failed: Questions that ended without an answer.
+        retried: Attempts after a question's first.
+        prompt_tokens: Tokens read, cached answers not counted.
+        completion_tokens: Tokens written, likewise.
+        seconds: Sum of answers' latencies, likewise.
+    """
+
+    asked: int = 0
+    cached: int = 0
+    failed: int = 0
+    retried: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+    def since(self, earlier: "Usage") -> "Usage":
+        """What was added after `earlier` was copied."""
+        return Usage(*(getattr(self, name) - getattr(earlier, name) for name in self.__slots__))

@@ -1,0 +1,150 @@
+"""Judges behind an OpenAI-compatible server: vLLM, or any other."""
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from rlrules.judges.base import Answer, JudgeConfig, JudgeFailure, Question, Usage
+from rlrules.judges.http import ServerFields, Servers, Url
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+TOP_LOGPROBS = 20
+
+
+class OpenAIJudgeConfig(JudgeConfig, ServerFields):
+    """A judge behind one or more OpenAI-compatible servers that serve the same model."""
+
+    type: Literal["openai"] = "openai"
+    urls: list[Url] = Field(min_length=1, description="Base URLs, with /v1; work goes to the least busy one.")
+    constrained: bool = Field(
+        True, description="The server takes vLLM's `structured_outputs`; false: labels are only parsed."
+    )
+
+    def identity(self) -> tuple[str, ...]:
+        """The server's model, and whether it is held to the labels."""
+        return ("openai", *super().identity(), "constrained" if self.constrained else "free")
+
+    def one_token_labels(self) -> bool:
+        """Only where the server is held to the labels: a free answer may need words, or a thought, around its label."""
+        return self.constrained
+
+
+class OpenAIBackend:
+    """Sends questions as chat completions.
+
+    Args:
+        config: Where and how to ask.
+        usage: Where retries are counted.
+
+    Raises:
+        JudgeError: `api_key_env` names a variable that is not set.
+    """
+
+    def __init__(self, config: OpenAIJudgeConfig, usage: Usage) -> None:
+        self._config = config
+        self._servers = Servers(config, usage)
+
+    async def complete(self, question: Question) -> Answer:
+        """Answer `question`, on another endpoint where one fails.
+
+        Raises:
+            JudgeFailure: All attempts failed, or the server refuses the request.
+        """
+        body = self._body(question)
+
+        async def send(client: "AsyncOpenAI") -> "_Reply":
+            # Not the library's typed call: it costs more and takes any JSON for a completion.
+            return _read(await client.post("/chat/completions", cast_to=object, body=body))
+
+        reply, seconds = await self._servers.request(send)
+        return reply.answer(seconds)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._servers.close()
+
+    def _body(self, question: Question) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self._config.model,
+            "messages": question.messages,
+            "max_tokens": question.max_tokens,
+            "temperature": question.temperature,
+            "seed": question.draw,
+        }
+        if question.labels:
+            body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+            if self._config.constrained:
+                body["structured_outputs"] = {"choice": question.labels}
+        if question.schema is not None:
+            schema = {"name": "answer", "schema": question.schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return body
+
+
+class _Likely(BaseModel):
+    token: str
+    logprob: float | None = None
+
+
+class _Token(BaseModel):
+    top_logprobs: list[_Likely] | None = None
+
+
+class _Logprobs(BaseModel):
+    content: list[_Token] | None = None
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    # Servers with a reasoning parser use one name or the other.
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Reply(BaseModel):
+    """A chat completion, as far as it is read."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
+
+    def answer(self, seconds: float) -> Answer:
+        choice, usage = self.choices[0], self.usage or _Usage()
+        first = choice.logprobs.content[0].top_logprobs if choice.logprobs and choice.logprobs.content else None
+        return Answer(
+            text=choice.message.content or "",
+            reasoning=choice.message.reasoning or choice.message.reasoning_content or "",
+            finish_reason=choice.finish_reason or "stop",
+            # Likeliest first, so that it is the one kept where two tokens read the same.
+            logprobs={
+                entry.token: min(0.0, entry.logprob)
+                for entry in reversed(first or [])
+                if entry.logprob is not None and math.isfinite(entry.logprob)
+            },
+            prompt_tokens=usage.prompt_tokens or 0,
+            completion_tokens=usage.completion_tokens or 0,
+            seconds=seconds,
+        )
+
+
+def _read(reply: object) -> _Reply:
+    try:
+        # A server that does not call its answer JSON is handed on as text.
+        return _Reply.model_validate_json(reply) if isinstance(reply, str) else _Reply.model_validate(reply)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise JudgeFailure("empty", f"{where or 'body'}: {first['msg']} in {str(reply)[:120]!r}") from error

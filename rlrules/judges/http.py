@@ -1,0 +1,236 @@
+"""Requests to servers that serve the same model, with the only layer of retries there is."""
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import tenacity
+from pydantic import BaseModel, ConfigDict, Field
+
+from rlrules.errors import JudgeError
+from rlrules.judges.base import FailureKind, JudgeFailure, Usage
+from rlrules.judges.pool import Endpoint, EndpointPool
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+T = TypeVar("T")
+Url = Annotated[str, Field(pattern=r"^https?://")]
+
+CONNECT_S = 10.0
+LONGEST_WAIT_S = 60.0
+_OVERFLOW = re.compile(
+    r"context.{0,10}(?:length|size|window)|maximum model length|max_model_len|too (?:long|many tokens)", re.IGNORECASE
+)
+_TRANSIENT_STATUS = {408, 409, 429}
+# By name: one generation of the client library brings httpx, the next httpx2.
+_REFUSALS = {"ConnectError", "ConnectTimeout"}
+_BACKOFF = tenacity.wait_exponential_jitter(multiplier=0.1, max=10.0, jitter=0.2)
+
+
+class ServerFields(BaseModel):
+    """How servers are reached: a part of the sections that name any."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    urls: list[Url] = Field(default_factory=list, description="Base URLs, with /v1; work goes to the least busy one.")
+    api_key_env: str | None = Field(None, description="Environment variable that holds the key.")
+    max_in_flight: int = Field(64, ge=1, le=1000, description="Requests on their way to one endpoint at a time.")
+    timeout_s: float = Field(
+        120.0, gt=0, description="Deadline of one attempt, from sending; also how long an outage is waited out."
+    )
+    retries: int = Field(
+        3,
+        ge=0,
+        description="Further attempts after 408, 409, 429, 5xx, a lost connection, a deadline or a garbled answer.",
+    )
+
+
+class _Transient(Exception):
+    """An attempt that failed in a way that another attempt may mend, not before `wait_s` seconds have passed."""
+
+    def __init__(self, failure: JudgeFailure, endpoint: Endpoint, wait_s: float = 0.0) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+        self.endpoint = endpoint
+        self.wait_s = wait_s
+
+
+class _Refused(Exception):
+    """No connection was made: nothing was sent, so that it is no attempt yet."""
+
+
+class Servers:
+    """A pool of endpoints; used on one event loop.
+
+    Args:
+        fields: Where they are and how to ask.
+        usage: Where retries are counted.
+
+    Raises:
+        JudgeError: `api_key_env` names a variable that is not set.
+    """
+
+    def __init__(self, fields: ServerFields, usage: Usage) -> None:
+        if fields.api_key_env and not os.environ.get(fields.api_key_env):
+            raise JudgeError(f"api_key_env: the environment variable {fields.api_key_env} is not set; export it")
+        self._fields = fields
+        self._usage = usage
+        self._api_key = os.environ[fields.api_key_env] if fields.api_key_env else "none"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pool = EndpointPool([], 0, 0.0)
+        self._clients: dict[str, AsyncOpenAI] = {}
+        self._left: list[dict[str, AsyncOpenAI]] = []
+
+    async def request(self, send: Callable[["AsyncOpenAI"], Awaitable[T]]) -> tuple[T, float]:
+        """Send one request, again on another endpoint where one fails.
+
+        Args:
+            send: Sends it with the client of the endpoint that was chosen, and may raise `JudgeFailure` where the
+                answer is not what it must be.
+
+        Returns:
+            What `send` returned, and the seconds that the last attempt took, waiting for a slot not counted.
+
+        Raises:
+            JudgeFailure: All attempts failed, or the server refuses the request.
+        """
+        self._open()
+        failed: Endpoint | None = None
+        attempts = tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_attempt(self._fields.retries + 1),
+            wait=_pause,
+            retry=tenacity.retry_if_exception_type(_Transient),
+            reraise=True,
+        )
+        try:
+            async for attempt in attempts:
+                with attempt:
+                    self._usage.retried += attempt.retry_state.attempt_number > 1
+                    try:
+                        return await self._attempt(send, failed)
+                    except _Transient as transient:
+                        failed = transient.endpoint
+                        raise
+        except _Transient as last:
+            raise last.failure from last
+        raise AssertionError("tenacity ends with a result or an exception")
+
+    async def close(self) -> None:
+        """Close all connections."""
+        clients, self._clients, self._loop = self._clients, {}, None
+        for client in clients.values():
+            await client.close()
+
+    def _open(self) -> None:
+        # Made on first use, because both belong to the event loop that uses them: a forked process has another one.
+        if self._loop is asyncio.get_running_loop():
+            return
+        from openai import AsyncOpenAI, Timeout
+
+        fields = self._fields
+        # Dropped, they would close connections of a loop, or of the parent process, that may still use them.
+        self._left.append(self._clients)
+        # A server that takes connections may be slow; one that does not is down, and waiting longer tells no more.
+        timeout = Timeout(fields.timeout_s, connect=min(CONNECT_S, fields.timeout_s / 2))
+        self._pool = EndpointPool(fields.urls, fields.max_in_flight, fields.timeout_s)
+        self._clients = {
+            endpoint.url: AsyncOpenAI(base_url=endpoint.url, api_key=self._api_key, max_retries=0, timeout=timeout)
+            for endpoint in self._pool.endpoints
+        }
+        self._loop = asyncio.get_running_loop()
+
+    async def _attempt(self, send: Callable[["AsyncOpenAI"], Awaitable[T]], avoid: Endpoint | None) -> tuple[T, float]:
+        """Send to the first endpoint that lets itself be connected to.
+
+        The pool ends this once all have been down for too long; the clock here, where one is up only for others.
+        """
+        pool, clients = self._pool, self._clients
+        until = float("inf")
+        while True:
+            async with pool.endpoint(avoid) as endpoint:
+                try:
+                    return await self._send(pool, endpoint, clients, send)
+                except _Refused as refused:
+                    avoid = endpoint
+                    if time.monotonic() >= until:
+                        failure = JudgeFailure("connection", f"{endpoint.url}: {refused}")
+                        raise _Transient(failure, endpoint) from refused
+                    until = min(until, time.monotonic() + self._fields.timeout_s)
+
+    async def _send(
+        self,
+        pool: EndpointPool,
+        endpoint: Endpoint,
+        clients: "dict[str, AsyncOpenAI]",
+        send: Callable[["AsyncOpenAI"], Awaitable[T]],
+    ) -> tuple[T, float]:
+        import openai
+
+        def failure(kind: FailureKind, told: str) -> JudgeFailure:
+            return JudgeFailure(kind, f"{endpoint.url}: {_line(told)}")
+
+        started = time.monotonic()
+        try:
+            # The client's own timeout bounds each read; an answer that trickles in would never meet it.
+            async with asyncio.timeout(self._fields.timeout_s):
+                reply = await send(clients[endpoint.url])
+        except openai.APIStatusError as error:
+            pool.reached(endpoint)
+            raise _status_failure(endpoint, error) from error
+        except (openai.APIConnectionError, TimeoutError) as error:
+            cause = error.__cause__ or error
+            name = type(cause).__name__
+            told = f"{name}: {cause}" if str(cause) else name
+            if name in _REFUSALS:
+                pool.unreachable(endpoint, told)
+                raise _Refused(told) from error
+            if isinstance(error, openai.APITimeoutError | TimeoutError):
+                late = failure("timeout", f"no answer within {self._fields.timeout_s:g} s")
+                raise _Transient(late, endpoint) from error
+            pool.unreachable(endpoint, told)
+            raise _Transient(failure("connection", told), endpoint) from error
+        except UnicodeEncodeError as error:
+            raise failure("rejected", f"the question cannot be sent as UTF-8: {error}") from error
+        except (JudgeFailure, openai.APIError, ValueError, RecursionError) as error:
+            pool.reached(endpoint)
+            garbled = failure("empty", f"not the answer of an OpenAI-compatible server: {error}")
+            raise _Transient(garbled, endpoint) from error
+        except Exception as error:
+            raise failure("rejected", f"{type(error).__name__}: {error}") from error
+        pool.reached(endpoint)
+        return reply, time.monotonic() - started
+
+
+def _pause(state: tenacity.RetryCallState) -> float:
+    failed = state.outcome.exception() if state.outcome else None
+    return max(_BACKOFF(state), failed.wait_s if isinstance(failed, _Transient) else 0.0)
+
+
+def _status_failure(endpoint: Endpoint, error: "APIStatusError") -> Exception:
+    status, told = error.status_code, error.body.get("message") if isinstance(error.body, dict) else error.body
+    # The library's own message has the status in it, a number too many for the limits in an overflow.
+    message = _line(told if isinstance(told, str) and told else error.message)
+    if status in _TRANSIENT_STATUS or status >= 500:
+        asked = error.response.headers.get("retry-after", "")
+        wait_s = min(LONGEST_WAIT_S, float(asked)) if asked.isdecimal() else 0.0
+        return _Transient(JudgeFailure("connection", f"{endpoint.url}: status {status}: {message}"), endpoint, wait_s)
+    if status in (400, 413, 422) and _OVERFLOW.search(message):
+        return JudgeFailure("overflow", f"{endpoint.url}: {message}", *_limit_and_size(message))
+    return JudgeFailure("rejected", f"{endpoint.url}: status {status}: {message}")
+
+
+def _limit_and_size(message: str) -> tuple[int, int]:
+    """What fits and what came, in one unit: a server that does not even tokenise a long text counts characters."""
+    if characters := re.search(r"contains (\d+) characters \(more than (\d+)", message):
+        return int(characters[2]), int(characters[1])
+    numbers = sorted({int(number) for number in re.findall(r"\d+", message) if int(number) > 64})
+    return (numbers[0], numbers[-1]) if len(numbers) > 1 else (0, 0)
+
+
+def _line(message: str) -> str:
+    text = " ".join(message.split())
+    return text if len(text) <= 300 else f"{text[:300]}…"

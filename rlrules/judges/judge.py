@@ -1,0 +1,91 @@
+"""A judge: the cache, identical questions joined, usage counted, one backend behind it."""
+
+import asyncio
+from dataclasses import replace
+
+from rlrules.judges.base import Answer, Backend, JudgeConfig, JudgeFailure, Question, Usage
+from rlrules.judges.cache import AnswerCache, answer_key
+from rlrules.judges.loop import on_judge_loop
+from rlrules.judges.verdict import read_verdict
+
+
+class Judge:
+    """Answers questions from any thread or event loop.
+
+    Args:
+        name: Its name in the recipe.
+        config: Its model, revision and sampling fields: all of them are part of the cache key.
+        backend: What answers a question that the cache does not know.
+        cache: Answers already paid for, or None to ask always.
+        usage: Where this judge and its backend count.
+    """
+
+    def __init__(
+        self, name: str, config: JudgeConfig, backend: Backend, cache: AnswerCache | None, usage: Usage
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.usage = usage
+        self._backend = backend
+        self._cache = cache
+        self._on_the_way: dict[str, asyncio.Task[Answer]] = {}
+
+    async def ask(self, question: Question) -> Answer:
+        """Answer `question`, from the cache where an identical one was answered before.
+
+        Raises:
+            JudgeFailure: No answer; the kind says why.
+        """
+        question = replace(
+            question,
+            temperature=self.config.temperature if question.temperature is None else question.temperature,
+            max_tokens=question.max_tokens or (1 if self._takes_one_token(question) else self.config.max_tokens),
+        )
+        return await on_judge_loop(self._ask(question))
+
+    async def close(self) -> None:
+        """Release the backend's connections and memory."""
+        await on_judge_loop(self._backend.close())
+
+    async def _ask(self, question: Question) -> Answer:
+        self.usage.asked += 1
+        key = answer_key(self.config.identity(), question)
+        if self._cache is not None and (known := self._cache.get(key)) is not None:
+            self.usage.cached += 1
+            return known
+        task = self._on_the_way.get(key)
+        # A forked process has its parent's tasks, which nothing will ever finish there.
+        joins = task is not None and task.get_loop() is asyncio.get_running_loop()
+        if task is None or not joins:
+            task = asyncio.create_task(self._pay(key, question))
+            self._on_the_way[key] = task
+            task.add_done_callback(lambda done: self._arrived(key, done))
+        try:
+            # Shielded: whoever waits may give up (a deadline), but the answer is paid for and still goes to the cache.
+            answer = await asyncio.shield(task)
+        except JudgeFailure:
+            self.usage.failed += 1
+            raise
+        self.usage.cached += joins
+        return answer
+
+    def _arrived(self, key: str, task: asyncio.Task[Answer]) -> None:
+        self._on_the_way.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # Looked at, or asyncio complains of it where nobody waits any more.
+
+    async def _pay(self, key: str, question: Question) -> Answer:
+        answer = await self._backend.complete(question)
+        self.usage.prompt_tokens += answer.prompt_tokens
+        self.usage.completion_tokens += answer.completion_tokens
+        self.usage.seconds += answer.seconds
+        # Outside the labels means that the server does not hold to them: once that is mended, it is asked again.
+        if self._cache is not None and (not question.labels or read_verdict(answer, question.labels).label):
+            self._cache.put(key, answer)
+        return answer
+
+    def _takes_one_token(self, question: Question) -> bool:
+        # Of labels that begin others ("1" and "10") one token tells too little.
+        labels = question.labels
+        alone = all(one is other or not other.startswith(one) for one in labels for other in labels)
+        return bool(labels) and alone and self.config.one_token_labels()

@@ -1,0 +1,106 @@
+"""From a judge's answer to a verdict: one of a closed set of labels with probabilities, or a typed failure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from rlrules.judges.base import Answer, JudgeFailure, Question
+
+if TYPE_CHECKING:
+    from rlrules.judges.judge import Judge
+
+Outcome = Literal["value", "unparsed", "truncated", "failed"]
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+# What may stand around a label; the last two are how some tokenizers show a leading blank.
+_AROUND = " \t\r\n[](){}\"'*.`▁Ġ"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A judge's choice.
+
+    Attributes:
+        outcome: "value": a label; "unparsed": an answer outside the labels; "truncated": cut off before the
+            label; "failed": no answer at all.
+        label: The label chosen; empty unless the outcome is "value".
+        probabilities: Probability of each label, summing to 1; from the hard label alone where the server
+            gives no log-probabilities.
+        raw: The answer as it came.
+        reason: Why there is no label, in one line.
+    """
+
+    outcome: Outcome
+    label: str = ""
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    raw: str = ""
+    reason: str = ""
+
+
+def after_thought(text: str) -> str:
+    """The text after the last closing think tag; all of it where there is none."""
+    return text.rpartition(THINK_CLOSE)[2].strip()
+
+
+def parse_label(text: str, labels: Sequence[str], cut: bool = False) -> str | None:
+    """The one of `labels` that `text` is, whole, once its thought is left out; None where there is none.
+
+    Case and surrounding blanks, brackets, quotes, asterisks and full stops do not matter.
+
+    Args:
+        text: A judge's answer.
+        labels: What it may be.
+        cut: The text may go on, so that it also stands for the label it begins, if it begins only one.
+    """
+    word = _bare(after_thought(text))
+    begun = [label for label in labels if word and _bare(label).startswith(word)]
+    found = begun if cut else [label for label in begun if _bare(label) == word]
+    return found[0] if len(found) == 1 else None
+
+
+def _bare(text: str) -> str:
+    return text.strip(_AROUND).casefold()
+
+
+def label_probabilities(logprobs: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
+    """Probability of each label among `labels`, from the first token's log-probabilities.
+
+    Tokens that begin no label, or more than one without being one of them, are left out and the rest sums to 1.
+    Empty when no token fits.
+    """
+    mass = dict.fromkeys(labels, 0.0)
+    for token, logprob in logprobs.items():
+        label = parse_label(token, labels) or parse_label(token, labels, cut=True)
+        if label is not None:
+            mass[label] += math.exp(logprob)
+    total = sum(mass.values())
+    return {label: value / total for label, value in mass.items()} if total > 0 else {}
+
+
+def read_verdict(answer: Answer, labels: Sequence[str]) -> Verdict:
+    """The verdict in `answer`."""
+    text, cut = answer.text, answer.finish_reason == "length"
+    thought = bool(answer.reasoning) or THINK_OPEN in text or THINK_CLOSE in text
+    label = parse_label(text, labels, cut)
+    if label is not None:
+        # Where it thought first, the first token's probabilities are those of a thought.
+        probabilities = {} if thought else label_probabilities(answer.logprobs, labels)
+        return Verdict("value", label, probabilities or {x: float(x == label) for x in labels}, text)
+    shown = text[:80].replace("\n", " ")
+    if cut and (thought or answer.completion_tokens > 1):
+        return Verdict("truncated", raw=text, reason=f"the judge was cut off before a verdict: {shown!r}")
+    return Verdict("unparsed", raw=text, reason=f"{shown!r} is none of {', '.join(labels)}")
+
+
+async def ask_verdict(judge: "Judge", question: Question) -> Verdict:
+    """Ask a labelled question; a failed judge becomes a "failed" verdict.
+
+    Raises:
+        JudgeFailure: Only of kind "overflow", which the caller can mend by a shorter prompt.
+    """
+    try:
+        return read_verdict(await judge.ask(question), question.labels)
+    except JudgeFailure as failure:
+        if failure.kind == "overflow":
+            raise
+        return Verdict("failed", reason=f"judge {judge.name}: {failure}")

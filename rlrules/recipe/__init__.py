@@ -1,0 +1,1 @@
+"""Recipes: YAML in, one validated object out."""

@@ -1,0 +1,173 @@
+"""What would go wrong later, said before anything is trained: the checks that need TRL, the data or a judge."""
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rlrules.data.prompts import Prompts
+from rlrules.errors import DataError, RecipeError, RlrulesError
+from rlrules.judges import Judge, JudgeFailure, Question, build_judge
+from rlrules.judges.verdict import read_verdict
+from rlrules.models import resolve_model
+from rlrules.recipe.arguments import straddling
+from rlrules.recipe.build import Rewards, build_rewards
+from rlrules.recipe.load import LoadedRecipe, did_you_mean
+from rlrules.versions import version_problems
+
+if TYPE_CHECKING:
+    from trl import GRPOConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything a run needs, known to be good.
+
+    Attributes:
+        model: Hub id or folder.
+        train: Prompts to train on.
+        eval: Held-out prompts, where the recipe has any.
+        rewards: Judges and engine.
+    """
+
+    model: str
+    train: Prompts
+    eval: Prompts | None
+    rewards: Rewards
+
+
+def static_problems(loaded: LoadedRecipe, arguments: "GRPOConfig") -> list[str]:
+    """What is wrong with a recipe to train, as far as it shows without its model, its data and its files."""
+    missing = [part for part in ("model", "data") if getattr(loaded.recipe, part) is None]
+    problems = [loaded.problem((), f"`{part}` is missing: a recipe needs it to train") for part in missing]
+    return problems + _layout_problems(loaded, arguments) + _peft_problems(loaded)
+
+
+def check_training(loaded: LoadedRecipe, arguments: "GRPOConfig") -> Prepared:
+    """Check a recipe against TRL, the installed versions, its model, its data and its files.
+
+    Raises:
+        RecipeError: All problems found.
+    """
+    recipe = loaded.recipe
+    problems = version_problems() + static_problems(loaded, arguments)
+    if recipe.model is None or recipe.data is None:
+        raise RecipeError(problems)
+    rewards, model, train, held_out = None, "", None, None
+    try:
+        rewards = build_rewards(loaded)
+    except RecipeError as error:
+        problems += error.problems
+    try:
+        model = resolve_model(recipe.model.name)
+        count = token_counter(model)
+    except RlrulesError as error:
+        raise RecipeError([*problems, loaded.problem(("model", "name"), str(error))]) from error
+    try:
+        train = recipe.data.train.load(count)
+        held_out = recipe.data.eval.load(count) if recipe.data.eval else None
+    except DataError as error:
+        problems.append(loaded.problem(("data",), str(error)))
+    for part, prompts in (("train", train), ("eval", held_out)):
+        if prompts is not None:
+            problems += _column_problems(loaded, part, prompts.rows)
+    needed = (arguments.generation_batch_size or 1) // arguments.num_generations
+    if train is not None and len(train.rows) < needed:
+        message = f"{len(train.rows)} prompts, but one generation batch takes {needed}; lower the batch or add data"
+        problems.append(loaded.problem(("data", "train"), message))
+    if problems or rewards is None or train is None:
+        raise RecipeError(problems)
+    return Prepared(model, train, held_out, rewards)
+
+
+def token_counter(model: str) -> Any:
+    """Counts the tokens of a text with the tokenizer of `model` (hub id or folder).
+
+    Raises:
+        DataError: It has no tokenizer that can be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise DataError(f"no tokenizer for {model!r}: {str(error).splitlines()[0]}") from error
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def ping_problems(loaded: LoadedRecipe) -> list[str]:
+    """Ask every judge one question, the cache left out; a line for each that does not answer as it must."""
+    problems: list[str] = []
+    for name, config in loaded.recipe.judges.items():
+        judge = build_judge(name, config.model_copy(update={"cache": False}))
+        try:
+            asyncio.run(_ping(judge))
+        except RlrulesError as error:
+            problems.append(loaded.problem(("judges", name), str(error)))
+    return problems
+
+
+def exact_resume_every(arguments: "GRPOConfig") -> int:
+    """Optimiser steps between two points at which no generated batch is half used."""
+    block = int(arguments.steps_per_generation or 1) * int(arguments.num_iterations)
+    accumulated = int(arguments.gradient_accumulation_steps)
+    return math.lcm(block, accumulated) // accumulated
+
+
+async def _ping(judge: Judge) -> None:
+    question = Question(({"role": "user", "content": "Reply with the word Yes."},), "canary", labels=("Yes", "No"))
+    try:
+        verdict = read_verdict(await judge.ask(question), question.labels)
+    except JudgeFailure as failure:
+        raise RecipeError([f"the judge does not answer: {failure}"]) from failure
+    finally:
+        await judge.close()
+    if verdict.outcome != "value":
+        raise RecipeError([f"the judge answers, but not with a label: {verdict.reason}"])
+
+
+def _layout_problems(loaded: LoadedRecipe, arguments: "GRPOConfig") -> list[str]:
+    generations, steps = arguments.num_generations, arguments.steps_per_generation or 1
+    problems = straddling(loaded, arguments.per_device_train_batch_size, steps, generations)
+    held_out = arguments.num_generations_eval or generations
+    if arguments.eval_strategy != "no" and arguments.per_device_eval_batch_size % held_out:
+        message = (
+            f"groups would straddle ranks in evaluation: per_device_eval_batch_size "
+            f"({arguments.per_device_eval_batch_size}) must be a multiple of num_generations_eval ({held_out})"
+        )
+        problems.append(loaded.problem(("training", "per_device_eval_batch_size"), message))
+    if arguments.eval_strategy != "no" and (loaded.recipe.data is None or loaded.recipe.data.eval is None):
+        problems.append(loaded.problem(("training", "eval_strategy"), "there is no `data.eval` to evaluate on"))
+    every = exact_resume_every(arguments)
+    if arguments.save_strategy == "steps" and arguments.save_steps % every:
+        message = f"{arguments.save_steps:g} is no multiple of {every}: a run could not be resumed exactly from there"
+        problems.append(loaded.problem(("training", "save_steps"), message))
+    return problems
+
+
+def _column_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    problems: list[str] = []
+    for name, reward in loaded.recipe.rewards.items():
+        for column in reward.columns():
+            lacking = [number for number, row in enumerate(rows, 1) if row.get(column) is None]
+            if lacking:
+                there = sorted(set().union(*rows))
+                message = f"reward {name!r} needs the column {column!r}, row {lacking[0]} lacks it"
+                problems.append(loaded.problem(("data", part), message + did_you_mean(column, there)))
+    return problems
+
+
+def _peft_problems(loaded: LoadedRecipe) -> list[str]:
+    if loaded.recipe.model is None or loaded.recipe.model.peft is None:
+        return []
+    import dataclasses
+
+    from peft import LoraConfig
+
+    known = {field.name for field in dataclasses.fields(LoraConfig)}
+    return [
+        loaded.problem(("model", "peft", key), "peft's LoraConfig has no such field" + did_you_mean(key, known))
+        for key in loaded.recipe.model.peft
+        if key not in known
+    ]

@@ -1,0 +1,169 @@
+"""What a scorer is, how it is configured, and how a recipe's `type` finds it."""
+
+import asyncio
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rlrules.errors import RecipeError
+from rlrules.judges import Judge
+from rlrules.types import Completion, Group, Message, Progress, Score, Scored
+
+ENTRY_POINTS = "rlrules.scorers"
+
+# Import paths, so that a recipe pays only for the scorers it names.
+_BUILT_IN = {
+    "format": "rlrules.rewards.format:FormatConfig",
+    "length": "rlrules.rewards.length:LengthConfig",
+    "regex": "rlrules.rewards.format:RegexConfig",
+    "reward_model": "rlrules.rewards.reward_model:RewardModelConfig",
+    "rules": "rlrules.rewards.rules:RulesConfig",
+}
+
+
+class Scorer(Protocol):
+    """Scores a group."""
+
+    async def score(self, group: Group) -> Scored:
+        """Score the G completions of `group`, in order.
+
+        May raise: the engine turns any exception into unscored scores with its message.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all completions of a group share."""
+
+    prompt: tuple[Message, ...]
+    row: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
+
+
+class PointwiseScorer:
+    """A scorer for which one completion does not look at its siblings; subclasses write `score_one`."""
+
+    async def score_one(self, context: Context, completion: Completion) -> Score:
+        """Score one completion; may raise, which leaves this one completion unscored."""
+        raise NotImplementedError(f"{type(self).__name__}.score_one")  # pragma: no cover
+
+    async def score(self, group: Group) -> Scored:
+        """Score all completions of `group` at once."""
+        context = Context(group.prompt, group.row, group.progress)
+        answers = await asyncio.gather(
+            *(self.score_one(context, completion) for completion in group.completions), return_exceptions=True
+        )
+        return Scored(tuple(unscored(answer) if isinstance(answer, BaseException) else answer for answer in answers))
+
+
+def unscored(error: BaseException) -> Score:
+    """The score of a completion whose scorer raised."""
+    if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, SystemExit)):
+        raise error
+    return Score.unscored(f"{type(error).__name__}: {error}")
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a scorer may need to be built: the recipe's judges, by name."""
+
+    judges: Mapping[str, Judge] = field(default_factory=dict)
+
+
+class ScorerConfig(BaseModel):
+    """A reward's section in a recipe. A scorer's config says what it needs and builds it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    needs_tokens: ClassVar[bool] = False
+    """Whether the scorer reads a completion's token count or its truncation."""
+
+    type: str
+    required: bool = Field(True, description="An unscored required reward blanks the completion's whole row.")
+
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the data that the scorer reads."""
+        return ()
+
+    def judge_names(self) -> tuple[str, ...]:
+        """The recipe's judges that the scorer asks."""
+        return ()
+
+    def calls_per_completion(self) -> float:
+        """Judge calls for one completion, nothing cached; for estimates."""
+        return 0.0
+
+    def build(self, resources: Resources) -> Scorer:
+        """Make the scorer.
+
+        Raises:
+            RlrulesError: A file or a model that the section names cannot be used.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.build")  # pragma: no cover
+
+
+def scorer_config(section: object) -> ScorerConfig:
+    """The validated config of one reward: its `type` is a built-in name, an entry point's, or `module:Class`.
+
+    Raises:
+        ValueError: The section is no mapping with a known type.
+        pydantic.ValidationError: A field is wrong.
+    """
+    if isinstance(section, ScorerConfig):
+        return section
+    if not isinstance(section, Mapping) or not isinstance(section.get("type"), str):
+        raise ValueError(f"a reward is a mapping with a `type`: {', '.join(known_types())}, or module:Class")
+    return config_class(section["type"]).model_validate(dict(section))
+
+
+def known_types() -> list[str]:
+    """Names of all scorers that a recipe can use without a dotted path."""
+    return sorted(_registered())
+
+
+@cache
+def _registered() -> dict[str, str]:
+    return _BUILT_IN | {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+
+
+@cache
+def config_class(type_: str) -> type[ScorerConfig]:
+    """The config class that a `type` names.
+
+    Raises:
+        ValueError: No such scorer, or what the path names is none.
+    """
+    path = _registered().get(type_, type_)
+    module, _, name = path.partition(":")
+    if not name:
+        from difflib import get_close_matches
+
+        close = get_close_matches(type_, known_types(), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"no scorer {type_!r}{hint} (known: {', '.join(known_types())}; or module:Class)")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"scorer {type_!r}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, ScorerConfig)):
+        raise ValueError(f"scorer {type_!r}: {path} is not a subclass of rlrules.rewards.base.ScorerConfig")
+    return found
+
+
+def judge_of(resources: Resources, name: str) -> Judge:
+    """The recipe's judge `name`.
+
+    Raises:
+        RecipeError: The recipe has no such judge.
+    """
+    try:
+        return resources.judges[name]
+    except KeyError:
+        known = ", ".join(resources.judges) or "none"
+        raise RecipeError([f"judge {name!r} is not in `judges:` (there: {known})"]) from None

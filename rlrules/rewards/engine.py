@@ -1,0 +1,117 @@
+"""Runs all scorers on all groups at once, and never lets a failure become a number."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any
+
+from rlrules.errors import TrainingError
+from rlrules.judges.loop import on_judge_loop, submit
+from rlrules.rewards.base import Scorer, unscored
+from rlrules.rewards.objective import Objective, Outcome
+from rlrules.types import Group, Score, Scored
+
+GRACE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredGroup:
+    """A group with all that was said of it.
+
+    Attributes:
+        group: The group.
+        scored: Each reward's scores, by the reward's name.
+        outcome: What the objective makes of them, blank where a required score is missing.
+        blanked: Per completion: whether a required score is missing.
+    """
+
+    group: Group
+    scored: Mapping[str, Scored]
+    outcome: Outcome
+    blanked: tuple[bool, ...]
+
+    def reasons(self, index: int) -> dict[str, str]:
+        """Why scores of completion `index` are not "ok", by reward."""
+        scores = {name: scored.scores[index] for name, scored in self.scored.items()}
+        return {name: score.reason for name, score in scores.items() if score.reason}
+
+    def record(self, index: int) -> dict[str, Any]:
+        """What a log line says of completion `index`."""
+        scores = {name: scored.scores[index] for name, scored in self.scored.items()}
+        return {
+            "scores": {name: score.value for name, score in scores.items()},
+            "reasons": self.reasons(index),
+            "details": {name: dict(score.details) for name, score in scores.items() if score.details},
+            "reward": self.outcome.rewards[index],
+        }
+
+
+class RewardEngine:
+    """All rewards of a recipe.
+
+    Args:
+        scorers: By the reward's name.
+        objective: Combines their scores.
+        required: Rewards without which a completion has none.
+        deadline_s: Seconds that one call of `score` may take; scores missing then are unscored.
+    """
+
+    def __init__(
+        self, scorers: Mapping[str, Scorer], objective: Objective, required: Collection[str], deadline_s: float
+    ) -> None:
+        self._scorers = dict(scorers)
+        self._objective = objective
+        self._required = frozenset(required)
+        self._deadline_s = deadline_s
+
+    def score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
+        """Score `groups` from a thread without an event loop; one result per group, in order.
+
+        Raises:
+            TrainingError: A scorer blocks the event loop past the deadline.
+        """
+        future = submit(self._score(groups))
+        try:
+            return future.result(timeout=self._deadline_s + GRACE_S)
+        except FutureTimeoutError:
+            future.cancel()
+            raise TrainingError(
+                f"scoring did not end {GRACE_S:g} s after its deadline of {self._deadline_s:g} s: a scorer blocks "
+                "the event loop; let it await, or run its work in a thread"
+            ) from None
+
+    async def score_async(self, groups: Sequence[Group]) -> list[ScoredGroup]:
+        """The same from any event loop."""
+        return await on_judge_loop(self._score(groups))
+
+    async def _score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
+        pairs = [(group, name) for group in groups for name in self._scorers]
+        answers = iter(await asyncio.gather(*(self._one(group, name) for group, name in pairs)))
+        return [self._combine(group, {name: next(answers) for name in self._scorers}) for group in groups]
+
+    async def _one(self, group: Group, name: str) -> Scored:
+        expected = len(group.completions)
+        try:
+            scored = await asyncio.wait_for(self._scorers[name].score(group), self._deadline_s)
+        except TimeoutError:
+            return _none(expected, Score.unscored(f"reward {name}: no score within {self._deadline_s:g} s"))
+        except Exception as error:
+            return _none(expected, unscored(error))
+        if len(scored.scores) != expected:
+            reason = f"reward {name}: {len(scored.scores)} scores for {expected} completions"
+            return _none(expected, Score.unscored(reason))
+        return scored
+
+    def _combine(self, group: Group, scored: dict[str, Scored]) -> ScoredGroup:
+        blanked = tuple(
+            any(scored[name].scores[index].value is None for name in self._required)
+            for index in range(len(group.completions))
+        )
+        outcome = self._objective.combine(group, scored)
+        rewards = tuple(None if blank else reward for blank, reward in zip(blanked, outcome.rewards, strict=True))
+        return ScoredGroup(group, scored, Outcome(rewards, outcome.metrics), blanked)
+
+
+def _none(count: int, score: Score) -> Scored:
+    return Scored((score,) * count)

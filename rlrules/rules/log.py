@@ -1,0 +1,105 @@
+"""A stage's finished items, a line each: a killed run loses none of them and a rerun asks for none again."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rlrules.data.rows import read_jsonl
+from rlrules.errors import DataError
+
+Tell = Callable[[str, int, int], None]
+"""Told after every item: the stage's name, items finished, items in all."""
+
+
+class Line(BaseModel):
+    """What every line of every stage holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config_sha: str
+
+
+L = TypeVar("L", bound=Line)
+
+
+class StageLog(Generic[L]):
+    """An append-only JSONL file.
+
+    Args:
+        path: The file; it is made with its first line.
+        model: What its lines hold.
+        config_sha: Hash of all that its lines depend on.
+
+    Raises:
+        DataError: A line is malformed, or was made with another configuration.
+    """
+
+    def __init__(self, path: Path, model: type[L], config_sha: str) -> None:
+        self.path = path
+        self.config_sha = config_sha
+        self.lines: list[L] = []
+        if not path.exists():
+            return
+        _cut_torn_line(path)
+        for number, row in read_jsonl(path):
+            found = row.get("config_sha")
+            if found != config_sha:
+                raise DataError(
+                    f"{path}:{number}: config_sha: made with another configuration ({found}, now {config_sha}); "
+                    "choose another output folder, or remove this file to start the stage again"
+                )
+            try:
+                self.lines.append(model.model_validate(row))
+            except ValidationError as error:
+                first = error.errors()[0]
+                field = ".".join(str(part) for part in first["loc"])
+                raise DataError(f"{path}:{number}: {field}: {first['msg']}; remove this line") from error
+
+    def append(self, lines: Sequence[L]) -> None:
+        """Write `lines`, all of them or, where the process is killed before, none."""
+        content = "".join(f"{line.model_dump_json(exclude_none=True)}\n" for line in lines).encode()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # One write on an unbuffered file: what it took is the kernel's, whatever becomes of the process.
+        with self.path.open("ab", buffering=0) as file:
+            file.write(content)
+        self.lines += lines
+
+
+def _cut_torn_line(path: Path) -> None:
+    # Only a machine that went down in mid-write leaves a line without its end.
+    with path.open("rb+") as file:
+        content = file.read()
+        if content and not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def write_atomically(path: Path, content: str) -> None:
+    """Write a whole file, so that its old content or its new content is there at any time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+I = TypeVar("I")  # noqa: E741
+
+
+async def each(stage: str, items: Iterable[I], work: Callable[[I], Awaitable[None]], tell: Tell) -> None:
+    """Do `work` on all items at once; whoever is asked bounds how many are under way."""
+    todo = list(items)
+    done = 0
+
+    async def one(item: I) -> None:
+        nonlocal done
+        await work(item)
+        done += 1
+        tell(stage, done, len(todo))
+
+    await asyncio.gather(*(one(item) for item in todo))

@@ -1,0 +1,185 @@
+"""From a recipe to a trained model: the order of a run."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import PrinterCallback
+from transformers.utils import logging
+from trl import GRPOConfig
+
+from rlrules.errors import RecipeError, RlrulesError, TrainingError
+from rlrules.recipe.arguments import grpo_arguments
+from rlrules.recipe.checks import Prepared, check_training, exact_resume_every, ping_problems
+from rlrules.recipe.load import LoadedRecipe, dump_resolved, load_recipe
+from rlrules.reporting.run_report import write_report
+from rlrules.training.callbacks import (
+    CheckpointMarker,
+    MetricsCallback,
+    StopOnSignal,
+    complete_checkpoints,
+)
+from rlrules.training.console import Console
+from rlrules.training.grpo import RulesGRPOTrainer
+from rlrules.training.log import RECIPE, RunLog
+from rlrules.training.scoring import BatchScorer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a run ended.
+
+    Attributes:
+        folder: The run directory.
+        signal: Number of the signal that stopped it, or None.
+    """
+
+    folder: Path
+    signal: int | None
+
+
+def train(path: str | Path, overrides: Sequence[str] = (), resume: str | None = None) -> Finished:
+    """Run a recipe on this process's rank.
+
+    Args:
+        path: The recipe.
+        overrides: Dotted assignments.
+        resume: None to start; "auto" to go on from the last complete checkpoint, or to start where there is none;
+            or a checkpoint's folder.
+
+    Raises:
+        RlrulesError: The run cannot start, or must stop; the same on all ranks.
+    """
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    loaded = load_recipe(path, overrides)
+    folder = Path("runs") / loaded.recipe.name
+    arguments = grpo_arguments(loaded, folder)
+    if arguments.use_cpu:
+        # Launchers give each process one thread; the cores are this run's to share among its ranks.
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    with _process_group():
+        prepared = check_training(loaded, arguments)
+        checkpoint = _on_first_rank(lambda: _open_run(loaded, folder, resume))
+        return _train(loaded, arguments, prepared, folder, checkpoint)
+
+
+def _open_run(loaded: LoadedRecipe, folder: Path, resume: str | None) -> Path | None:
+    """Make or reopen the run directory; returns the checkpoint to go on from."""
+    problems = ping_problems(loaded)
+    if problems:
+        raise RecipeError(problems)
+    if folder.exists() and resume is None:
+        raise TrainingError(f"{folder} exists: continue it with --resume auto, or set another `name`")
+    checkpoint: Path | None = None
+    if resume == "auto":
+        complete, broken = complete_checkpoints(folder / "checkpoints")
+        for path in broken:
+            print(f"{path} was not written to the end; it is passed over", flush=True)
+        checkpoint = complete[-1] if complete else None
+    elif resume is not None:
+        checkpoint = Path(resume)
+        if not checkpoint.is_dir():
+            raise TrainingError(f"--resume {resume}: no such checkpoint")
+    dump_resolved(loaded.recipe, folder / RECIPE)
+    return checkpoint
+
+
+def _train(
+    loaded: LoadedRecipe, arguments: GRPOConfig, prepared: Prepared, folder: Path, checkpoint: Path | None
+) -> Finished:
+    state = PartialState()
+    resumed_at = int(checkpoint.name.partition("-")[2]) if checkpoint else 0
+    log = RunLog(folder, resumed_at) if state.is_main_process else None
+    if state.is_main_process:
+        print(_layout(arguments, prepared, state.num_processes, checkpoint), flush=True)
+    objective = loaded.recipe.objective
+    scorer = BatchScorer(
+        prepared.rewards.engine, prepared.rewards.judges, log, objective.max_unscored, arguments.scale_rewards
+    )
+    stop = StopOnSignal(exact_resume_every(arguments))
+    trainer = RulesGRPOTrainer(
+        scorer=scorer,
+        model=prepared.model,
+        args=arguments,
+        train_dataset=Dataset.from_list(prepared.train.rows),
+        eval_dataset=Dataset.from_list(prepared.eval.rows) if prepared.eval else None,
+        peft_config=_peft(loaded),
+        callbacks=[stop, CheckpointMarker(), *([MetricsCallback(log), Console()] if log else [])],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if stop.received is None:
+        trainer.save_model(str(folder / "model"))
+        if state.is_main_process:
+            # TRL trains with left padding; whoever loads the model gets its tokenizer beside it.
+            trainer.processing_class.save_pretrained(str(folder / "model"))
+    if state.is_main_process:
+        _report(folder)
+        print(_farewell(folder, stop.received, trainer.state.global_step), flush=True)
+    return Finished(folder, stop.received)
+
+
+def _report(folder: Path) -> None:
+    try:
+        write_report(folder)
+    except Exception as error:  # The model is trained and saved; a page about it must not make the run a failure.
+        print(f"no report ({type(error).__name__}: {error}); try again: rlrules report {folder}", flush=True)
+
+
+def _peft(loaded: LoadedRecipe) -> LoraConfig | None:
+    fields = loaded.recipe.model.peft if loaded.recipe.model else None
+    return None if fields is None else LoraConfig(task_type="CAUSAL_LM", **fields)
+
+
+def _layout(arguments: GRPOConfig, prepared: Prepared, ranks: int, checkpoint: Path | None) -> str:
+    groups = (arguments.generation_batch_size or 0) // arguments.num_generations
+    left_out = {name: count for name, count in prepared.train.dropped.items() if count}
+    told = f" (left out: {', '.join(f'{count} by {name}' for name, count in left_out.items())})" if left_out else ""
+    return (
+        f"{ranks} rank{'s' * (ranks > 1)}; a rollout is {groups} groups of {arguments.num_generations}, "
+        f"{groups // ranks} on each rank; {len(prepared.train.rows)} prompts{told}; "
+        + (f"going on from {checkpoint}" if checkpoint else "a new run")
+    )
+
+
+def _farewell(folder: Path, signal: int | None, step: int) -> str:
+    if signal is not None:
+        return f"stopped after step {step}; go on with --resume auto. Report: {folder / 'report.html'}"
+    return f"model: {folder / 'model'}; report with curves: {folder / 'report.html'}"
+
+
+def _on_first_rank(work: Callable[[], T]) -> T:
+    """Do `work` on the first rank; all ranks get its result, or its error."""
+    box: list[Any] = [None, None]
+    if PartialState().is_main_process:
+        try:
+            box[0] = work()
+        except RlrulesError as error:
+            box[1] = error
+    broadcast_object_list(box)
+    if box[1] is not None:
+        raise box[1]
+    result: T = box[0]
+    return result
+
+
+@contextlib.contextmanager
+def _process_group() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        # Left to the interpreter's exit, the group's threads abort the process now and then.
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

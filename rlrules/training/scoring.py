@@ -1,0 +1,194 @@
+"""One rank's batch of completions: folded into groups, scored, counted, logged."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from rlrules.errors import RlrulesError, TrainingError
+from rlrules.judges import Judge
+from rlrules.judges.base import Usage
+from rlrules.rewards.advantages import Scale, advantages
+from rlrules.rewards.engine import RewardEngine, ScoredGroup
+from rlrules.training.log import RunLog
+from rlrules.types import Completion, Group, Progress
+
+LogMetric = Callable[[str, float], None]
+ERRORS_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What TRL hands over: B*G rows of one rank, the G rows of a group next to each other.
+
+    Attributes:
+        inputs: The data rows, one per completion.
+        texts: The completions, decoded.
+        ids: The completions' token ids.
+        group_size: G.
+        progress: Where the run is.
+        mode: "train" or "eval".
+        ends: Token ids that end a completion; one without any of them was truncated.
+    """
+
+    inputs: Sequence[Mapping[str, Any]]
+    texts: Sequence[str]
+    ids: Sequence[Sequence[int]]
+    group_size: int
+    progress: Progress
+    mode: str
+    ends: frozenset[int]
+
+    def groups(self) -> list[Group]:
+        """B groups, in order."""
+        completions = [
+            Completion(text, len(ids), not ids or ids[-1] not in self.ends)
+            for text, ids in zip(self.texts, self.ids, strict=True)
+        ]
+        groups: list[Group] = []
+        for start in range(0, len(completions), self.group_size):
+            row = dict(self.inputs[start])
+            prompt = row.pop("prompt")
+            messages = ({"role": "user", "content": prompt},) if isinstance(prompt, str) else tuple(prompt)
+            groups.append(Group(messages, tuple(completions[start : start + self.group_size]), row, self.progress))
+        return groups
+
+
+class BatchScorer:
+    """Scores batches during training.
+
+    All ranks call it together: what went wrong on one is known to all, and all stop together.
+
+    Args:
+        engine: The recipe's rewards.
+        judges: Whose usage is logged.
+        log: Where completions go; None on all ranks but the first.
+        max_unscored: Share of completions without a required score past which the run stops.
+        scale: How TRL scales advantages, for the log.
+    """
+
+    def __init__(
+        self,
+        engine: RewardEngine,
+        judges: Mapping[str, Judge],
+        log: RunLog | None,
+        max_unscored: float,
+        scale: Scale,
+    ) -> None:
+        self._engine = engine
+        self._judges = dict(judges)
+        self._log = log
+        self._max_unscored = max_unscored
+        self._scale = scale
+        self._errors: deque[str] = deque(maxlen=ERRORS_SHOWN)
+
+    def score(self, batch: Batch, log_metric: LogMetric) -> list[float | None]:
+        """Score one batch.
+
+        Args:
+            batch: This rank's part.
+            log_metric: TRL's; averages what all ranks give under a name.
+
+        Returns:
+            A reward per completion, in order; None where there is none.
+
+        Raises:
+            TrainingError: On all ranks: scoring failed on one of them, or too much is unscored over all.
+        """
+        before = {name: replace(judge.usage) for name, judge in self._judges.items()}
+        started = time.monotonic()
+        scored: list[ScoredGroup] = []
+        failure = ""
+        try:
+            scored = self._engine.score(batch.groups())
+        except RlrulesError as error:
+            failure = str(error)
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}"
+        self._stop_together(scored, failure)
+        log_metric("time/scoring_s", time.monotonic() - started)
+        _log_scores(scored, log_metric)
+        for name, judge in self._judges.items():
+            _log_usage(name, judge.usage.since(before[name]), log_metric)
+        self._log_completions(scored, batch.mode)
+        return [reward for group in scored for reward in group.outcome.rewards]
+
+    def _stop_together(self, scored: Sequence[ScoredGroup], failure: str) -> None:
+        blanked = [
+            "; ".join(f"{name}: {reason}" for name, reason in group.reasons(index).items())
+            for group in scored
+            for index, blank in enumerate(group.blanked)
+            if blank
+        ]
+        total = sum(len(group.blanked) for group in scored)
+        told = gather_object([(failure, blanked[-ERRORS_SHOWN:], len(blanked), total)])
+        failures = [text for text, *_ in told if text]
+        if failures:
+            raise TrainingError(f"scoring failed: {failures[0]}")
+        self._errors.extend(text for _, texts, *_ in told for text in texts)
+        share = sum(entry[2] for entry in told) / max(1, sum(entry[3] for entry in told))
+        if share > self._max_unscored:
+            raise TrainingError(
+                f"{share:.1%} of this batch has no required score, objective.max_unscored is {self._max_unscored:.1%}; "
+                f"the last errors: {' | '.join(self._errors)}"
+            )
+
+    def _log_completions(self, scored: Sequence[ScoredGroup], mode: str) -> None:
+        rank = PartialState().process_index
+        groups = gather_object([_records(group, f"{rank}-{number}", mode) for number, group in enumerate(scored)])
+        if self._log is None:
+            return
+        made = advantages([[record["reward"] for record in group] for group in groups], self._scale)
+        for group, group_advantages in zip(groups, made, strict=True):
+            for record, advantage in zip(group, group_advantages.tolist(), strict=True):
+                record["advantage"] = advantage
+            self._log.completions(group)
+
+
+def _records(scored: ScoredGroup, name: str, mode: str) -> list[dict[str, Any]]:
+    group, step = scored.group, scored.group.progress.step
+    return [
+        {
+            **group.row,
+            "step": step,
+            "mode": mode,
+            "group": f"{mode}-{step}-{name}",
+            "prompt": list(group.prompt),
+            "completion": completion.text,
+            "tokens": completion.tokens,
+            "truncated": completion.truncated,
+            **scored.record(index),
+        }
+        for index, completion in enumerate(group.completions)
+    ]
+
+
+def _log_scores(groups: Sequence[ScoredGroup], log_metric: LogMetric) -> None:
+    for group in groups:
+        for name, scored in group.scored.items():
+            for score in scored.scores:
+                if score.value is not None:
+                    log_metric(f"rewards/{name}/value", score.value)
+                log_metric(f"rewards/{name}/unscored", float(score.status == "unscored"))
+                log_metric(f"rewards/{name}/malformed", float(score.status == "malformed"))
+                for key, value in score.metrics.items():
+                    log_metric(f"rewards/{name}/{key}", value)
+        for key, value in group.outcome.metrics.items():
+            log_metric(f"objective/{key}", value)
+        for blank in group.blanked:
+            log_metric("unscored", float(blank))
+
+
+def _log_usage(name: str, used: Usage, log_metric: LogMetric) -> None:
+    answered = used.asked - used.cached - used.failed
+    log_metric(f"judge/{name}/calls", used.asked)
+    log_metric(f"judge/{name}/cache_hit_rate", used.cached / used.asked if used.asked else 0.0)
+    log_metric(f"judge/{name}/failed", used.failed)
+    log_metric(f"judge/{name}/retried", used.retried)
+    log_metric(f"judge/{name}/latency_s", used.seconds / answered if answered else 0.0)
+    log_metric(f"judge/{name}/prompt_tokens", used.prompt_tokens)
+    log_metric(f"judge/{name}/completion_tokens", used.completion_tokens)

