@@ -50,7 +50,8 @@ def logits_one_by_one(folder: Path) -> list[float]:
     made = []
     for text in TEXTS:
         chat = [*GROUP.prompt, {"role": "assistant", "content": text}]
-        ids = tokenizer(tokenizer.apply_chat_template(chat, tokenize=False), add_special_tokens=False, return_tensors="pt")
+        templated = tokenizer.apply_chat_template(chat, tokenize=False)
+        ids = tokenizer(templated, add_special_tokens=False, return_tensors="pt")
         with torch.inference_mode():
             made.append(model(input_ids=ids["input_ids"]).logits[0, 0].item())
     return made

@@ -65,7 +65,8 @@ def rules_scorer(tmp_path: Path, reply: object, allowed: float) -> tuple[BatchSc
     judge, backend = scripted_judge(reply)  # type: ignore[arg-type]
     rules = RulesConfig(judge="verifier", rules=str(tmp_path / "rules.json")).build(Resources({"verifier": judge}))
     objective = WeightedSumConfig(weights={"rules": 1}).build()
-    return scorer(tmp_path, RewardEngine({"rules": rules}, objective, ["rules"], 9), {"verifier": judge}, allowed), backend
+    engine = RewardEngine({"rules": rules}, objective, ["rules"], 9)
+    return scorer(tmp_path, engine, {"verifier": judge}, allowed), backend
 
 
 def test_a_judge_that_dies_stops_the_run_and_is_named(tmp_path: Path) -> None:
