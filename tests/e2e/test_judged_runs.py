@@ -12,6 +12,9 @@ from tests.fakes.openai_server import FakeServer
 
 pytestmark = pytest.mark.e2e
 
+COUNTS = (12, 16, 20, 24)
+"""The letters that the rules ask for; an untrained policy's answer has about fourteen."""
+
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -28,32 +31,57 @@ def letter_judge(request: dict[str, Any]) -> str:
     return "Yes" if answer.count(letter) >= int(count) else "No"
 
 
-def judged_recipe(folder: Path, policy: Path, url: str, **training: Any) -> Path:
-    rules = [{"id": f"e{count}", "text": f"e {count} times or more"} for count in (2, 4, 6, 8)]
+def judged_recipe(folder: Path, policy: Path, url: str, further: dict[str, Any] | None = None, **training: Any) -> Path:
+    rules = [{"id": f"e{count}", "text": f"e {count} times or more"} for count in COUNTS]
+    further = further or {}
     (folder / "rules.json").write_text(json.dumps({"rules": rules}))
     judge = {"type": "openai", "urls": [url], "model": "fake", "cache": str(folder / "answers.sqlite"), "timeout_s": 5}
     return write_recipe(
         folder,
         policy,
         judges={"verifier": judge},
-        rewards={"rules": {"type": "rules", "judge": "verifier", "rules": str(folder / "rules.json")}},
-        objective={"type": "weighted_sum", "weights": {"rules": 1}},
+        rewards={"rules": {"type": "rules", "judge": "verifier", "rules": str(folder / "rules.json")}, **further},
+        objective={"type": "weighted_sum", "weights": dict.fromkeys(("rules", *further), 1)},
         training={"max_completion_length": 16, "save_strategy": "no", **training},
     )
 
 
+def indifferent_model(folder: Path, policy: Path) -> Path:
+    """A reward model that gives every conversation the same logit."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(policy, num_labels=1)
+    torch.nn.init.zeros_(model.score.weight)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(policy).save_pretrained(folder)
+    return folder
+
+
 def test_a_policy_learns_what_the_judge_rewards(tmp_path: Path, policy: Path) -> None:
+    preference = {"type": "reward_model", "model": str(indifferent_model(tmp_path / "indifferent", policy))}
+    # Among all 49,152 tokens a random policy would look for a letter far longer than among the likeliest twenty.
+    training = {"max_steps": 20, "per_device_train_batch_size": 16, "num_generations": 8, "top_k": 20}
+    training |= {"learning_rate": 5e-3, "beta": 0.001}
     with FakeServer(letter_judge) as server:
-        recipe = judged_recipe(
-            tmp_path, policy, server.url, max_steps=100, per_device_train_batch_size=16, learning_rate=5e-3, beta=0.001
-        )
+        recipe = judged_recipe(tmp_path, policy, server.url, {"preference": preference}, **training)
         code, output = run(tmp_path, recipe)
     assert code == 0, output
     logged = [line for line in lines(tmp_path / "runs/run/metrics.jsonl") if "loss" in line]
     rewards = [line["reward"] for line in logged]
-    assert mean(rewards[-15:]) > mean(rewards[:15]) + 0.2, rewards
-    for key in ("reward", "rewards/rules/value", "rewards/rules/rule/e2", "completions/mean_length", "kl", "unscored"):
-        assert key in logged[-1]
+    assert mean(rewards[:2]) < 0.6 and mean(rewards[-5:]) > mean(rewards[:2]) + 0.3, rewards
+    for line in logged:
+        assert line["rewards/preference/value"] == 0
+        assert line["reward"] == pytest.approx(line["rewards/rules/value"], abs=1e-6)
+        for key in (
+            "rewards/rules/verdicts_failed",
+            "completions/mean_length",
+            "completions/clipped_ratio",
+            "unscored",
+        ):
+            assert key in line
+        shares = [line[f"rewards/rules/rule/e{count}"] for count in COUNTS]
+        assert mean(shares) == pytest.approx(line["rewards/rules/satisfied"], abs=1e-6)
     assert logged[0]["kl"] == pytest.approx(0, abs=1e-6) and logged[-1]["kl"] > 0
 
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from safetensors.torch import load_file
 
 from rlrules.engines.vllm import VllmServer
 from rlrules.models import resolve_model
+from tests.e2e.serving import counted
 from tests.e2e.training import EMBEDDED, ROOT, lines, run
 
 pytestmark = pytest.mark.e2e
@@ -21,10 +21,7 @@ STEPS = 3
 
 def served_requests(server: VllmServer) -> float:
     """Chat completions that vLLM says it has finished."""
-    with urllib.request.urlopen(server.url.removesuffix("/v1") + "/metrics") as reply:
-        text = reply.read().decode()
-    counts = [line for line in text.splitlines() if line.startswith("vllm:request_success_total")]
-    return sum(float(line.rpartition(" ")[2]) for line in counts)
+    return counted(server, "request_success_total")
 
 
 @pytest.fixture(scope="module")

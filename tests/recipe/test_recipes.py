@@ -31,6 +31,13 @@ def test_every_shipped_recipe_loads_and_checks(path: Path) -> None:
         assert dict(estimate(loaded, 1, ping=False, offline=False))["optimiser steps"] != "unknown"
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("reward_servers/*.yaml")), ids=lambda path: path.name)
+def test_every_reward_server_loads_and_is_told_its_cost(path: Path) -> None:
+    rows = dict(estimate(load_recipe(path), 1, ping=False, offline=False))
+    rules = json.loads(Path(load_recipe(path).recipe.rewards["rules"].rules).read_text())["rules"]  # type: ignore[attr-defined]
+    assert rows["judge calls per completion"] == str(len(rules))
+
+
 def test_the_paper_s_numbers() -> None:
     loaded = load_recipe("recipes/autorule.yaml")
     arguments = grpo_arguments(loaded, Path("runs/x"))
