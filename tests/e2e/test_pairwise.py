@@ -14,7 +14,7 @@ from rlrules.judges.comparison import LABELS, Kind
 from rlrules.models import DEFAULT_MODEL
 from rlrules.types import Message
 from tests.e2e.training import lines, run, tiny_policy, write_recipe
-from tests.fakes.openai_server import FakeServer, Request, labels_of, prompt_of
+from tests.fakes.openai_server import FakeServer, by_shorter
 
 pytestmark = pytest.mark.e2e
 
@@ -45,14 +45,6 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_policy(tmp_path_factory.mktemp("policy"))
 
 
-def prefers_shorter(request: Request) -> str:
-    if labels_of(request) == ["Yes", "No"]:
-        return "Yes"  # The canary question at a run's start.
-    first, second = (part.partition("\n")[2] for part in prompt_of(request).split("The reply of assistant ")[-2:])
-    better = "A" if len(first.strip()) < len(second.strip()) else "B"
-    return better if labels_of(request) else f"<think>\nI count.\n</think>\n\n<answer>{better}</answer>"
-
-
 def pairwise_recipe(folder: Path, policy: Path, url: str, **changes: Any) -> Path:
     judge = {"type": "openai", "urls": [url], "model": "fake", "cache": False, "timeout_s": 10}
     sections = {
@@ -74,7 +66,7 @@ def grouped(path: Path) -> list[list[dict[str, Any]]]:
 
 
 def test_a_run_logs_all_there_is_to_know(tmp_path: Path, policy: Path) -> None:
-    with FakeServer(prefers_shorter) as server:
+    with FakeServer(by_shorter) as server:
         recipe = pairwise_recipe(tmp_path, policy, server.url, training={"max_steps": 3})
         code, output = run(tmp_path, recipe)
     assert code == 0, output
@@ -95,7 +87,7 @@ def test_a_run_logs_all_there_is_to_know(tmp_path: Path, policy: Path) -> None:
 
 def test_two_ranks_share_a_batch_s_denominator(tmp_path: Path, policy: Path) -> None:
     objective = {"normalize": "batch"}
-    with FakeServer(prefers_shorter) as server:
+    with FakeServer(by_shorter) as server:
         recipe = pairwise_recipe(tmp_path, policy, server.url, objective=objective, training={"max_steps": 2})
         code, output = run(tmp_path, recipe, ranks=2)
     assert code == 0, output

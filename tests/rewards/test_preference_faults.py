@@ -14,7 +14,7 @@ from rlrules.rewards.engine import RewardEngine, ScoredGroup
 from rlrules.rewards.objective_pairwise import PairwiseConfig
 from rlrules.rewards.preference import PreferenceConfig
 from rlrules.types import Completion, Group
-from tests.fakes.openai_server import FakeServer, Faults, Reply, Request, prompt_of
+from tests.fakes.openai_server import FakeServer, Faults, Reply, Request, by_shorter, compared
 from tests.judges.asking import served_judge
 
 LENGTHS = (10, 40, 20, 30)
@@ -29,17 +29,6 @@ def groups(count: int, lengths: tuple[int, ...] = LENGTHS) -> list[Group]:
         prompt = ({"role": "user", "content": f"Question {number}?"},)
         made.append(Group(prompt, tuple(Completion(text, 5) for text in texts)))  # type: ignore[arg-type]
     return made
-
-
-def replies(request: Request) -> tuple[str, str]:
-    """The two replies that a request shows."""
-    first, second = (part.split("\n")[2] for part in prompt_of(request).split("The reply of assistant ")[-2:])
-    return first, second
-
-
-def shorter(request: Request) -> str:
-    first, second = replies(request)
-    return f"<think>\ncounting\n</think>\n\n<answer>{'A' if len(first) < len(second) else 'B'}</answer>"
 
 
 def run(judge: Judge, batch: list[Group], **fields: object) -> list[ScoredGroup]:
@@ -59,10 +48,10 @@ def test_3072_comparisons_keep_their_identity_out_of_order() -> None:
     seen: Counter[tuple[str, str]] = Counter()
     lock = threading.Lock()
 
-    def answer(request: Request) -> str:
+    def answer(request: Request) -> Reply:
         with lock:
-            seen[replies(request)] += 1
-        return shorter(request)
+            seen[compared(request)] += 1
+        return by_shorter(request)
 
     # Answers that take turns at random lengths of time come back in another order than asked.
     with FakeServer(answer, Faults(per_second=3000, latency_s=0.05)) as server:
@@ -76,17 +65,17 @@ def test_3072_comparisons_keep_their_identity_out_of_order() -> None:
 
 
 class Failing:
-    """Answers as `shorter`, but fails on the comparisons and attempts that it is told to fail on."""
+    """Answers as `by_shorter`, but fails on the comparisons and attempts that it is told to fail on."""
 
     def __init__(self, fails: Callable[[tuple[str, str], int], Reply | None]) -> None:
         self.fails = fails
         self.attempts: Counter[tuple[str, str]] = Counter()
 
     def __call__(self, request: Request) -> Reply:
-        shown = replies(request)
+        shown = compared(request)
         self.attempts[shown] += 1
         failure = self.fails(shown, self.attempts[shown])
-        return shorter(request) if failure is None else failure
+        return by_shorter(request) if failure is None else failure
 
 
 def hang_or_break(numbers: dict[int, str]) -> Callable[[tuple[str, str], int], Reply | None]:
@@ -103,7 +92,7 @@ def hang_or_break(numbers: dict[int, str]) -> Callable[[tuple[str, str], int], R
 def test_one_error_and_one_deadline_are_retried_alone() -> None:
     # Of this seed's first 50 draws one is a status 500, and one hangs until the client's deadline.
     faults = Faults(seed=3, error_share=0.02, hang_share=0.02)
-    with FakeServer(shorter, faults) as server:
+    with FakeServer(by_shorter, faults) as server:
         judge = served_judge(server.url, timeout_s=0.5)
         made = run(judge, groups(4))
     assert (server.counts["error"], server.counts["hang"], server.counts["requests"]) == (1, 1, 50)
@@ -138,7 +127,7 @@ def test_a_judge_that_dies_in_the_middle_of_a_group() -> None:
 
     def answer(request: Request) -> Reply:
         # After five answers nothing but cut-off bodies comes any more.
-        return shorter(request) if answered.acquire(blocking=False) else b"{"
+        return by_shorter(request) if answered.acquire(blocking=False) else b"{"
 
     with FakeServer(answer) as server:
         judge = served_judge(server.url, retries=1, timeout_s=5, max_in_flight=1)
@@ -147,7 +136,7 @@ def test_a_judge_that_dies_in_the_middle_of_a_group() -> None:
     assert scored.metrics["failed"] == pytest.approx(1 / 6)
     assert all(score.status == "ok" for score in scored.scores)
 
-    with FakeServer(shorter) as server:
+    with FakeServer(by_shorter) as server:
         url = server.url
     judge = served_judge(url, retries=0, timeout_s=0.5)
     [made] = run(judge, groups(1))
@@ -156,7 +145,7 @@ def test_a_judge_that_dies_in_the_middle_of_a_group() -> None:
 
 
 def test_a_judge_killed_in_the_middle_leaves_what_it_said() -> None:
-    server = FakeServer(shorter, Faults(per_second=40))
+    server = FakeServer(by_shorter, Faults(per_second=40))
     server.__enter__()
     judge = served_judge(server.url, retries=0, timeout_s=0.5, max_in_flight=2)
     batch = groups(8)
