@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rlrules.errors import RecipeError, RlrulesError
 from rlrules.recipe.arguments import grpo_arguments
 from rlrules.recipe.build import build_rewards
-from rlrules.recipe.checks import check_training, ping_problems, static_problems
+from rlrules.recipe.checks import check_training, objective_problems, ping_problems, static_problems
 from rlrules.recipe.load import LoadedRecipe
 from rlrules.versions import version_problems
 
@@ -36,6 +36,7 @@ def estimate(loaded: LoadedRecipe, ranks: int, ping: bool, offline: bool) -> lis
     problems = ping_problems(loaded) if ping else []
     if recipe.model is None and recipe.data is None and not recipe.training:
         # Only judges, rewards and objective: a recipe to score and serve with.
+        problems += objective_problems(loaded)
         if not offline:
             build_rewards(loaded)
         if problems:

@@ -20,8 +20,8 @@ def comparisons(
 ) -> None:
     """Comparisons a second: our scorer, and the same questions one by one, as a loop over a server asks them.
 
-    Groups of 8, each pair once. Thoughts are held to 64 tokens and their verdicts decoded behind them; one-token
-    verdicts are all of an answer.
+    Groups of 8, each pair once; of the loop's only the first completion's seven pairs, whose prompts share the most.
+    Thoughts are held to 64 tokens and their verdicts decoded behind them; one-token verdicts are all of an answer.
     """
     if url:
         asyncio.run(_comparisons(url, rounds))
@@ -40,7 +40,7 @@ async def _comparisons(url: str, rounds: int) -> None:
             # Turns change, and each has a group of its own, equally long, so that none profits from the other's
             # prefixes.
             for name in list(rates)[:: 1 if number % 2 else -1]:
-                scorer, judge = _scorer(url, think, 64 if name == "ours" else 1)
+                scorer, judge = _scorer(url, think, *((64, "all") if name == "ours" else (1, "anchor")))
                 group = _group(f"{number}-{name}", number)
                 scored: list[Any] = []
 
@@ -53,6 +53,7 @@ async def _comparisons(url: str, rounds: int) -> None:
                 assert made["failed"] == made["invalid"] == 0, made
                 rates[name].append(made["pairs_asked"] / seconds)
                 tokens.append(made.get("thought_tokens", 0.0))
+                print(f"round {number + 1}, {name}: {rates[name][-1]:.2f}/s", flush=True)
         kind = f"thoughts of {statistics.mean(tokens):.0f} tokens" if think else "one-token verdicts"
         for name, all_ in rates.items():
             print(f"{kind}, {name}: median {statistics.median(all_):.2f}/s ({min(all_):.2f} to {max(all_):.2f})")
@@ -69,7 +70,7 @@ def _group(variant: str, number: int) -> Any:
     return Group((question,), tuple(Completion(reply, 100) for reply in replies[:SIZE]))
 
 
-def _scorer(url: str, think: bool, in_flight: int) -> tuple[Any, Any]:
+def _scorer(url: str, think: bool, in_flight: int, design: str) -> tuple[Any, Any]:
     from rlrules.judges import Judge, OpenAIJudgeConfig, Question, Usage
     from rlrules.judges.client import OpenAIBackend
     from rlrules.rewards.base import Resources
@@ -86,5 +87,5 @@ def _scorer(url: str, think: bool, in_flight: int) -> tuple[Any, Any]:
     )
     usage = Usage()
     judge = Judge("judge", config, Thinking(config, usage), None, usage)
-    scorer = PreferenceConfig(judge="judge", think=think, order="fixed").build(Resources({"judge": judge}))
-    return scorer, judge
+    scorer = PreferenceConfig(judge="judge", think=think, order="fixed", design=design)
+    return scorer.build(Resources({"judge": judge})), judge

@@ -273,3 +273,10 @@ def test_calls_of_comparisons_are_estimated(tmp_path: Path) -> None:
     assert dict(estimate(loaded, 1, ping=False, offline=False))["judge calls"].startswith(
         "3 a completion, 12 a step, 24"
     )
+
+
+def test_a_recipe_to_score_with_is_held_to_its_objective(tmp_path: Path) -> None:
+    changes = PAIRWISE | {"objective": {"type": "pairwise", "weights": {"short": 1}}}
+    loaded = recipe(tmp_path, **changes, model=None, data=None, training={})
+    with pytest.raises(RecipeError, match="none of short compares completions"):
+        estimate(loaded, 1, ping=False, offline=True)
