@@ -26,6 +26,8 @@ from rlrules.types import Message
 
 MINUS, SIZES = "-", ("1", "2", "3")
 UNCLOSED, OPENING = ANSWER_OPEN[:-1], ANSWER_OPEN[-1]
+# A label, its sign and the tags around it.
+LABEL_TOKENS = 8
 # The last two are how some tokenizers show a leading blank.
 BLANKS = " \t\r\n▁Ġ"
 
@@ -118,7 +120,13 @@ class Comparer:
             opening: What still stands between that and the label.
         """
         labels = LABELS[self._kind]
-        question = replace(_going_on(asked, written), labels=tuple(opening + label for label in labels))
+        # A server refuses what might not fit: beside a long thought there is room for little more than a label.
+        bounded = written or (self._judge.config.one_token_labels() and not told_by_one_token(labels))
+        question = replace(
+            _going_on(asked, written),
+            labels=tuple(opening + label for label in labels),
+            max_tokens=LABEL_TOKENS if bounded else None,
+        )
         answer = await self._judge.ask(question)
         # A server that is not held to the labels closes the tag and may go on, or leaves out what opens them.
         text = answer.text.partition(ANSWER_CLOSE)[0].strip()

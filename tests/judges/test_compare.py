@@ -59,7 +59,8 @@ def test_a_thought_that_runs_out_is_closed_and_its_verdict_decoded(said: str, wr
     made, questions = compare(lambda q: ">B" if q.labels else Answer(said, finish_reason="length"))
     assert made.verdict.label == "B" and made.ran_out and made.forced
     assert turn(questions[1]) == written and questions[1].labels == (">A", ">B")
-    assert questions[1].temperature == 0.0
+    # A bound beside which a thought that filled the context still has room.
+    assert (questions[1].max_tokens, questions[1].temperature) == (8, 0.0)
     assert questions[1].messages[:-1] == questions[0].messages and made.characters == len(said)
 
 
@@ -125,7 +126,7 @@ def test_without_a_thought_the_label_is_all(kind: Kind) -> None:
     made, [question] = compare(lambda _: label, kind, think=False)
     assert made.verdict.label == label and (made.characters, made.tokens) == (0, 0)
     # Numbers with a sign may take two tokens.
-    assert question.max_tokens == (1 if kind == "binary" else 1024)
+    assert question.max_tokens == (1 if kind == "binary" else 8)
 
 
 @pytest.mark.parametrize(
