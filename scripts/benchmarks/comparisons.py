@@ -20,8 +20,9 @@ def comparisons(
 ) -> None:
     """Comparisons a second: our scorer, and the same questions one by one, as a loop over a server asks them.
 
-    Groups of 8, each pair once; of the loop's only the first completion's seven pairs, whose prompts share the most.
-    Thoughts are held to 64 tokens and their verdicts decoded behind them; one-token verdicts are all of an answer.
+    Groups of 8, each pair once; of the thoughts the loop asks only for the first completion's seven pairs, whose
+    prompts share the most. Thoughts are held to 64 tokens and their verdicts decoded behind them; one-token verdicts
+    are all of an answer.
     """
     if url:
         asyncio.run(_comparisons(url, rounds))
@@ -36,11 +37,12 @@ async def _comparisons(url: str, rounds: int) -> None:
     for think in (True, False):
         rates: dict[str, list[float]] = {"ours": [], "one by one": []}
         tokens: list[float] = []
+        designs = {"ours": "all", "one by one": "anchor" if think else "all"}
         for number in range(rounds):
             # Turns change, and each has a group of its own, equally long, so that none profits from the other's
             # prefixes.
             for name in list(rates)[:: 1 if number % 2 else -1]:
-                scorer, judge = _scorer(url, think, *((64, "all") if name == "ours" else (1, "anchor")))
+                scorer, judge = _scorer(url, think, 64 if name == "ours" else 1, designs[name])
                 group = _group(f"{number}-{name}", number)
                 scored: list[Any] = []
 
