@@ -77,7 +77,7 @@ def _scorer(design: str, noise: float, seed: int) -> tuple[Any, Any]:
         async def complete(self, question: Question) -> Answer:
             shown = str(question.messages[1]["content"])
             a, b = (float(part.split("\n")[2]) for part in shown.split("The reply of assistant ")[1:])
-            odds = 2 * (a - b) + 0.5 + random.Random(f"{seed} {shown}").gauss(0, noise)
+            odds = 2 * (a - b) + 0.5 + random.Random(f"{seed} {a} {b}").gauss(0, noise)
             logs = {"A": -math.log1p(math.exp(-odds)), "B": -math.log1p(math.exp(odds))}
             return Answer("A" if odds > 0 else "B", logprobs=logs)
 
