@@ -10,13 +10,13 @@ from typing import Any
 
 from rlrules.data.prompts import as_messages
 from rlrules.data.rows import read_jsonl
-from rlrules.errors import DataError
+from rlrules.errors import DataError, RecipeError
 from rlrules.models import resolve_model
 from rlrules.recipe.build import build_rewards
-from rlrules.recipe.checks import token_counter
+from rlrules.recipe.checks import objective_problems, token_counter
 from rlrules.recipe.load import LoadedRecipe
 from rlrules.rewards.advantages import Scale, advantages
-from rlrules.rewards.engine import ScoredGroup
+from rlrules.rewards.engine import ScoredGroup, totals
 from rlrules.types import Completion, Group, Message, Progress
 
 # What a line says of the completion itself, or of an earlier scoring; all else are the scorers' columns.
@@ -68,12 +68,15 @@ def score_file(loaded: LoadedRecipe, rows: Path, out: Path, progress: Progress) 
         DataError: A malformed line, with its number, or a column or count that a scorer needs and has not.
         RecipeError: The rewards cannot be made.
     """
+    if problems := objective_problems(loaded):
+        raise RecipeError(problems)
     rewards = build_rewards(loaded)
     lines = [line for _, line in read_jsonl(rows)]
     groups = _groups(loaded, rows)
     scored = rewards.engine.score(
         [Group(group.prompt, tuple(group.completions), group.row, progress) for group in groups]
     )
+    scored = rewards.engine.settle(scored, totals(scored))
     made = advantages([group.outcome.rewards for group in scored], _scale(loaded))
     for group, result, group_advantages in zip(groups, scored, made, strict=True):
         for number, (index, advantage) in enumerate(zip(group.indices, group_advantages.tolist(), strict=True)):
@@ -139,6 +142,8 @@ def _counter(loaded: LoadedRecipe) -> Callable[[str, str], int]:
 
 
 def _scale(loaded: LoadedRecipe) -> Scale:
+    if loaded.recipe.objective.makes_advantages:
+        return "none"
     scale = loaded.recipe.training.get("scale_rewards", "group")
     named: Scale = {True: "group", False: "none"}.get(scale, scale)
     return named

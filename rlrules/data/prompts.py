@@ -1,5 +1,6 @@
 """Prompts to train on: chat messages and the columns that scorers read."""
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -31,6 +32,7 @@ class PromptsConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    shuffle: int | None = Field(None, description="Shuffle the rows, by this seed, before anything is left out.")
     limit: int | None = Field(None, ge=1, description="Only the first rows that pass.")
     system: str | None = Field(None, description="A system message put before every prompt.")
     max_prompt_tokens: int | None = Field(None, ge=1, description="Longer prompts are left out, and counted.")
@@ -99,7 +101,10 @@ def prepared(
     """
     made: list[dict[str, Any]] = []
     too_long = 0
-    for number, row in enumerate(rows, 1):
+    numbered = list(enumerate(rows, 1))
+    if config.shuffle is not None:
+        random.Random(config.shuffle).shuffle(numbered)
+    for number, row in numbered:
         messages = as_messages(row["prompt"], f"data {path!r}, row {number}")
         if config.system is not None:
             messages = [{"role": "system", "content": config.system}, *messages]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rlrules.errors import RecipeError, RlrulesError
 from rlrules.recipe.arguments import grpo_arguments
 from rlrules.recipe.build import build_rewards
-from rlrules.recipe.checks import check_training, ping_problems, static_problems
+from rlrules.recipe.checks import check_training, objective_problems, ping_problems, static_problems
 from rlrules.recipe.load import LoadedRecipe
 from rlrules.versions import version_problems
 
@@ -36,6 +36,7 @@ def estimate(loaded: LoadedRecipe, ranks: int, ping: bool, offline: bool) -> lis
     problems = ping_problems(loaded) if ping else []
     if recipe.model is None and recipe.data is None and not recipe.training:
         # Only judges, rewards and objective: a recipe to score and serve with.
+        problems += objective_problems(loaded)
         if not offline:
             build_rewards(loaded)
         if problems:
@@ -93,7 +94,8 @@ def _costs(
     rows = [("optimiser steps", total)]
     if offline:
         return rows
-    calls = sum(reward.calls_per_completion() for reward in loaded.recipe.rewards.values())
+    size = arguments.num_generations
+    calls = sum(reward.calls_per_group(size) for reward in loaded.recipe.rewards.values()) / size
     told = f"{calls:g} a completion, {calls * completions:,.0f} a step"
     bound = completions * (arguments.max_completion_length or 0)
     tokens = f"at most {bound:,.0f} generated a step"
@@ -104,7 +106,12 @@ def _costs(
 
 
 def _calls_told(loaded: LoadedRecipe, offline: bool) -> str:
-    return "unknown" if offline else f"{sum(r.calls_per_completion() for r in loaded.recipe.rewards.values()):g}"
+    rewards = loaded.recipe.rewards.values()
+    if offline:
+        return "unknown"
+    calls = f"{sum(reward.calls_per_completion() for reward in rewards):g}"
+    comparing = [name for name, reward in loaded.recipe.rewards.items() if reward.compares]
+    return f"{calls}, and those of {', '.join(comparing)} by the size of the groups" if comparing else calls
 
 
 def _memory(model: str, arguments: "GRPOConfig", loaded: LoadedRecipe) -> str:

@@ -15,7 +15,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from rlrules.errors import RecipeError
 from rlrules.recipe.schema import Recipe
 from rlrules.rewards.base import ScorerConfig, config_class, scorer_config
-from rlrules.rewards.objective import AnyObjectiveConfig, ObjectiveConfig
+from rlrules.rewards.objective import AnyObjectiveConfig
+from rlrules.rewards.objective_base import ObjectiveConfig
 
 Keys = tuple[str | int, ...]
 BASE = "base"

@@ -93,6 +93,23 @@ def by_marker(marker: str) -> Callable[[Request], Reply]:
     return answer
 
 
+def compared(request: Request) -> tuple[str, str]:
+    """The two replies that a comparison shows, as A and as B."""
+    first, second = (part.split("\n", 2)[2] for part in prompt_of(request).split("The reply of assistant ")[-2:])
+    return first.rpartition("\n<</")[0], second.rpartition("\n<</")[0]
+
+
+def by_shorter(request: Request) -> Reply:
+    """A pairwise judge that prefers the shorter reply, by a label or at the end of a thought."""
+    if "The reply of assistant " not in prompt_of(request):
+        return by_hash(request)
+    first, second = compared(request)
+    label = "A" if len(first) < len(second) else "B"
+    # A label may close the tag that the turn before it has left open.
+    named = [known for known in labels_of(request) if known.endswith(label)]
+    return named[0] if named else f"<think>\nI count.\n</think>\n\n<answer>{label}</answer>"
+
+
 class FakeServer:
     """The server; a context manager that runs it on a thread.
 
@@ -104,6 +121,7 @@ class FakeServer:
         thought: Goes into the answer's field `reasoning_field`, as from a server with a reasoning parser.
         reasoning_field: "reasoning" or "reasoning_content".
         keep_bodies: Keep all requests in `bodies`.
+        prompt_end: What the served template ends its prompts with, as vLLM's /tokenize tells; None: no such route.
 
     Attributes:
         url: Base URL, with /v1, once it runs.
@@ -121,6 +139,7 @@ class FakeServer:
         thought: str = "",
         reasoning_field: str = "reasoning",
         keep_bodies: bool = False,
+        prompt_end: str | None = None,
     ) -> None:
         self.answer = answer
         self.faults = faults or Faults()
@@ -132,6 +151,7 @@ class FakeServer:
         self._model = model
         self._thought = {reasoning_field: thought} if thought else {}
         self._keep_bodies = keep_bodies
+        self._prompt_end = prompt_end
         self._random = random.Random(self.faults.seed)
         self._active = 0
         self._next_turn = 0.0
@@ -190,13 +210,17 @@ class FakeServer:
                 if reply is None:
                     return
             else:
-                status, reply = self._about(target)
+                status, reply = self._about(target, json.loads(body or b"{}"))
             content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
             start = f"HTTP/1.1 {status} {_STATUS[status]}\r\ncontent-type: application/json\r\n"
             writer.write(f"{start}content-length: {len(content)}\r\n\r\n".encode() + content)
             await writer.drain()
 
-    def _about(self, target: str) -> tuple[int, dict[str, Any]]:
+    def _about(self, target: str, request: Request) -> tuple[int, dict[str, Any]]:
+        if target == "/tokenize" and self._prompt_end is not None:
+            return 200, {"tokens": [ord(letter) for letter in prompt_of(request) + self._prompt_end]}
+        if target == "/detokenize":
+            return 200, {"prompt": "".join(map(chr, request["tokens"]))}
         if target == "/v1/models":
             return 200, {"object": "list", "data": [{"id": self._model, "object": "model"}]}
         if target == "/health":
@@ -325,6 +349,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--model", default="fake")
     parser.add_argument("--yes-if", default="", help="first label to prompts that hold this text, second to others")
+    parser.add_argument("--shorter-wins", action="store_true", help="of two replies that are compared")
     for field in fields(Faults):
         name = f"--{field.name.replace('_', '-')}"
         if isinstance(field.default, bool):
@@ -332,7 +357,7 @@ def main() -> None:
         else:
             parser.add_argument(name, type=type(field.default), default=field.default)
     given = vars(parser.parse_args())
-    answer = by_marker(given["yes_if"]) if given["yes_if"] else by_hash
+    answer = by_marker(given["yes_if"]) if given["yes_if"] else by_shorter if given["shorter_wins"] else by_hash
     faults = Faults(**{field.name: given[field.name] for field in fields(Faults)})
     server = FakeServer(answer, faults, given["port"], given["model"])
     asyncio.run(server.serve(lambda: print(server.url, flush=True)))
