@@ -65,9 +65,10 @@ def score(
     with told():
         from rlrules.offline import score_file
         from rlrules.recipe.load import load_recipe
+        from rlrules.recipe.schema import GrpoRecipe
         from rlrules.types import Progress
 
-        loaded = load_recipe(recipe, overrides or ())
+        loaded = load_recipe(recipe, overrides or ()).of(GrpoRecipe)
         summary = score_file(loaded, rows, out, Progress(step, max(step, total_steps)))
     table = Table(
         "reward", "mean", "unscored", title=f"{summary.lines} completions in {summary.groups} groups -> {out}"

@@ -54,7 +54,10 @@ _HELPSTEER_TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
 
 
 class JsonlPreferencesConfig(PreferenceConfig):
-    """Any rows with `prompt`, `chosen` and `rejected`, each text or messages; `id` and other columns as they are."""
+    """Any rows with `prompt`, `chosen` and `rejected`, each text or messages; other columns as they are.
+
+    `id` and `strength`, a number above 0, may stand beside them.
+    """
 
     type: Literal["jsonl"] = "jsonl"
 
@@ -63,14 +66,18 @@ class JsonlPreferencesConfig(PreferenceConfig):
         prompt = messages_of(row, "prompt", where)
         if prompt[-1]["role"] != "user":
             raise DataError(f"{where}: `prompt`: ends with {prompt[-1]['role']!r}; it must end with the user's turn")
-        rest = {key: value for key, value in row.items() if key not in ("id", "prompt", "chosen", "rejected")}
+        strength = number_of(row, "strength", where) if row.get("strength") is not None else None
+        if strength is not None and strength <= 0:
+            raise DataError(f"{where}: `strength`: {strength:g} is not above 0; swap the answers, or leave the row out")
+        named = ("id", "prompt", "chosen", "rejected", "strength")
         return Preference(
             id=str(row.get("id") or f"row-{number}"),
             source=Path(self.path).stem,
             prompt=prompt,
             chosen=_response(row, "chosen", where),
             rejected=_response(row, "rejected", where),
-            meta=rest,
+            strength=strength,
+            meta={key: value for key, value in row.items() if key not in named},
         )
 
 
@@ -84,7 +91,7 @@ class UltraFeedbackConfig(PreferenceConfig):
         None, description="Apply AutoRule's training filter, lengths counted in this model's tokens; null: all rows."
     )
 
-    def read(self, row: Row, number: int, where: str) -> Preference | LeftOut:
+    def read(self, row: Row, number: int, where: str) -> Preference:
         """Turn one row into a preference; its strength is the difference of the two scores."""
         chosen, rejected = _conversation(row, "chosen", where), _conversation(row, "rejected", where)
         prompt, better, worse = parted(chosen, rejected)

@@ -1,29 +1,19 @@
 """Prompts to train on: chat messages and the columns that scorers read."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rlrules.data.rows import Row, read_rows
+from rlrules.data.rows import Row, Rows, read_named
 from rlrules.errors import DataError
 from rlrules.types import Message
 
 CountTokens = Callable[[str], int]
 
 
-@dataclass(frozen=True, slots=True)
-class Prompts:
-    """Rows ready for training, and what was left out on the way.
-
-    Attributes:
-        rows: Each has `prompt`, a list of messages, and the columns that the data has beside it.
-        dropped: How many rows each condition left out.
-    """
-
-    rows: list[dict[str, Any]]
-    dropped: dict[str, int]
+class Prompts(Rows):
+    """Prompts to train on: each row has `prompt`, a list of messages, and the columns that the data has beside it."""
 
 
 class PromptsConfig(BaseModel):
@@ -51,18 +41,11 @@ class FilePromptsConfig(PromptsConfig):
         Raises:
             DataError: A column is missing, a prompt is neither text nor messages, or nothing is left.
         """
-        raw = read_rows(self.path, self.split)
-        renamed = {theirs: ours for ours, theirs in self.columns.items()}
-        kept: list[Row] = []
-        for number, row in enumerate(raw, 1):
-            named = {renamed.get(key, key): value for key, value in row.items()}
-            for column in ("prompt", *self.where, *self.columns):
-                if column not in named:
-                    theirs = self.columns.get(column, column)
-                    raise DataError(f"data {self.path!r}, row {number}: no column {theirs!r} (there: {', '.join(row)})")
-            if all(named[key] == value for key, value in self.where.items()):
-                kept.append(named)
-        return prepared(self, self.path, kept, count_tokens, {"where": len(raw) - len(kept)})
+        named, left_out = read_named(self.path, self.split, self.columns, self.where)
+        for place, row in named:
+            if "prompt" not in row:
+                raise DataError(f"{place}: no column 'prompt' (there: {', '.join(row)})")
+        return prepared(self, self.path, [row for _, row in named], count_tokens, {"where": left_out})
 
 
 class UltraFeedbackPromptsConfig(PromptsConfig):

@@ -104,7 +104,7 @@ def test_every_section_and_nothing_of_trls_own_reward(usual: str) -> None:
     text = words(usual)
     for title in ("Completion length", "Truncated", "KL to ref", "Entropy", "Loss", "Gradient norm"):
         assert title in text
-    assert "held-out prompts, last 0.550" in text
+    assert "held out, last 0.550" in text
     assert "Failed questions" in text
     assert "Retried attempts" not in text  # never happened: a total of 0 says it
     assert "rewards/objective" not in text
