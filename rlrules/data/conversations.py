@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rlrules.data.preferences import Preference, UltraFeedbackConfig, ultrafeedback_filter
 from rlrules.data.preferences_base import column_of, messages_of
-from rlrules.data.prompts import CountTokens
+from rlrules.data.prompts_base import CountTokens
 from rlrules.data.rows import Row, read_named
 from rlrules.errors import DataError
 from rlrules.types import Message

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlrules.data.prompts import CountTokens
+from rlrules.data.prompts_base import CountTokens
 from rlrules.data.rows import Rows
 from rlrules.data.tokenizers import counter_of, load_tokenizer
 from rlrules.data.tokens import conversation_rows, preference_rows
