@@ -16,7 +16,7 @@ from rlrules.recipe.build import build_rewards
 from rlrules.recipe.checks import token_counter
 from rlrules.recipe.load import LoadedRecipe
 from rlrules.rewards.advantages import Scale, advantages
-from rlrules.rewards.engine import ScoredGroup
+from rlrules.rewards.engine import ScoredGroup, totals
 from rlrules.types import Completion, Group, Message, Progress
 
 # What a line says of the completion itself, or of an earlier scoring; all else are the scorers' columns.
@@ -74,6 +74,7 @@ def score_file(loaded: LoadedRecipe, rows: Path, out: Path, progress: Progress) 
     scored = rewards.engine.score(
         [Group(group.prompt, tuple(group.completions), group.row, progress) for group in groups]
     )
+    scored = rewards.engine.settle(scored, totals(scored))
     made = advantages([group.outcome.rewards for group in scored], _scale(loaded))
     for group, result, group_advantages in zip(groups, scored, made, strict=True):
         for number, (index, advantage) in enumerate(zip(group.indices, group_advantages.tolist(), strict=True)):
@@ -139,6 +140,8 @@ def _counter(loaded: LoadedRecipe) -> Callable[[str, str], int]:
 
 
 def _scale(loaded: LoadedRecipe) -> Scale:
+    if loaded.recipe.objective.makes_advantages:
+        return "none"
     scale = loaded.recipe.training.get("scale_rewards", "group")
     named: Scale = {True: "group", False: "none"}.get(scale, scale)
     return named

@@ -102,7 +102,14 @@ class Comparisons:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What one scorer says of one group: G scores in the completions' order, and comparisons if it makes any."""
+    """What one scorer says of one group.
+
+    Attributes:
+        scores: G of them, in the completions' order.
+        comparisons: Where the scorer compares completions.
+        metrics: Numbers about the group as a whole, to average into the run's metrics.
+    """
 
     scores: tuple[Score, ...]
     comparisons: Comparisons | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)

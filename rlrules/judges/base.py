@@ -1,6 +1,6 @@
 """What a judge is asked and what it answers, whatever answers it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -39,9 +39,9 @@ class Question:
     """One request to a judge.
 
     Attributes:
-        messages: The chat, last turn from the user.
+        messages: The chat. Where the last turn is the assistant's, the judge goes on with that turn.
         template: Name and hash of the template that made it; part of the cache key.
-        labels: Not empty: the answer is one token that chooses one of these, with probabilities.
+        labels: Not empty: the answer is one of these, with probabilities; one token where that tells them apart.
         schema: JSON schema that the answer must follow.
         max_tokens: Overrides the judge's own bound.
         temperature: Overrides the judge's own temperature.
@@ -56,6 +56,11 @@ class Question:
     temperature: float | None = None
     draw: int = 0
 
+    @property
+    def continues(self) -> bool:
+        """Whether the answer goes on with the assistant's turn that the chat ends with."""
+        return self.messages[-1]["role"] == "assistant"
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -65,7 +70,8 @@ class Answer:
         text: The visible answer.
         reasoning: The thought, where the server returns it apart from the answer.
         finish_reason: As in the OpenAI API; "length" means cut off.
-        logprobs: Log-probability of the likeliest first tokens, by their text (labelled questions only).
+        logprobs: Log-probability of the likeliest first tokens, by their text, or of the labels themselves, all of
+            them (labelled questions only).
         prompt_tokens: Tokens read.
         completion_tokens: Tokens written.
         seconds: From sending to the full answer, waiting for a free slot not counted.
@@ -107,6 +113,14 @@ class Backend(Protocol):
 
     async def complete(self, question: Question) -> Answer:
         """Answer one question or raise `JudgeFailure`; never anything else."""
+        ...
+
+    async def prompt_end(self, messages: Sequence[Message]) -> str | None:
+        """How the text ends that the model is given for these messages; None where that cannot be known.
+
+        Raises:
+            JudgeFailure: The judge does not answer.
+        """
         ...
 
     async def close(self) -> None:

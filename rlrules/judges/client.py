@@ -1,17 +1,20 @@
 """Judges behind an OpenAI-compatible server: vLLM, or any other."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from rlrules.judges.base import Answer, JudgeConfig, JudgeFailure, Question, Usage
 from rlrules.judges.http import ServerFields, Servers, Url
+from rlrules.types import Message
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 TOP_LOGPROBS = 20
+PROMPT_END_TOKENS = 32
 
 
 class OpenAIJudgeConfig(JudgeConfig, ServerFields):
@@ -62,6 +65,28 @@ class OpenAIBackend:
         reply, seconds = await self._servers.request(send)
         return reply.answer(seconds)
 
+    async def prompt_end(self, messages: Sequence[Message]) -> str | None:
+        """The last tokens of the served template's prompt, by vLLM's /tokenize; None where there is no such route.
+
+        Raises:
+            JudgeFailure: The server does not answer.
+        """
+        asked = {"model": self._config.model, "messages": messages, "add_generation_prompt": True}
+
+        async def send(client: "AsyncOpenAI") -> str:
+            # The routes stand beside /v1, not below it.
+            root = str(client.base_url).rstrip("/").removesuffix("/v1")
+            tokens = _Tokens.model_validate(await client.post(f"{root}/tokenize", cast_to=object, body=asked)).tokens
+            body = {"model": self._config.model, "tokens": tokens[-PROMPT_END_TOKENS:]}
+            return _Text.model_validate(await client.post(f"{root}/detokenize", cast_to=object, body=body)).prompt
+
+        try:
+            return (await self._servers.request(send))[0]
+        except JudgeFailure as failure:
+            if failure.kind in ("rejected", "empty"):
+                return None
+            raise
+
     async def close(self) -> None:
         """Close all connections."""
         await self._servers.close()
@@ -74,6 +99,8 @@ class OpenAIBackend:
             "temperature": question.temperature,
             "seed": question.draw,
         }
+        if question.continues:
+            body |= {"add_generation_prompt": False, "continue_final_message": True}
         if question.labels:
             body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
             if self._config.constrained:
@@ -138,6 +165,14 @@ class _Reply(BaseModel):
             completion_tokens=usage.completion_tokens or 0,
             seconds=seconds,
         )
+
+
+class _Tokens(BaseModel):
+    tokens: list[int]
+
+
+class _Text(BaseModel):
+    prompt: str
 
 
 def _read(reply: object) -> _Reply:

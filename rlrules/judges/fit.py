@@ -22,7 +22,19 @@ async def ask_fitting(ask: Callable[[str], Awaitable[T]], text: str) -> tuple[T,
     Raises:
         JudgeFailure: Any other failure, or an overflow that cutting does not mend.
     """
-    keep, shown = len(text), text
+    answer, (shown,) = await ask_all_fitting(lambda texts: ask(*texts), (text,))
+    return answer, shown
+
+
+async def ask_all_fitting(
+    ask: Callable[[tuple[str, ...]], Awaitable[T]], texts: tuple[str, ...]
+) -> tuple[T, tuple[str, ...]]:
+    """The same for several texts in one question, all cut to one length, so that none is at a disadvantage.
+
+    Raises:
+        JudgeFailure: Any other failure than an overflow, or one that cutting does not mend.
+    """
+    keep, shown = max(map(len, texts)), texts
     while True:
         try:
             return await ask(shown), shown
@@ -32,5 +44,11 @@ async def ask_fitting(ask: Callable[[str], Awaitable[T]], text: str) -> tuple[T,
             # Only part of the prompt is this text, so its share shrinks by more than the prompt must.
             share = 0.8 * failure.limit / failure.size if 0 < failure.limit < failure.size else 0.5
             keep = max(SHORTEST, int(keep * min(share, 0.75)))
-            head, tail = text[: keep - keep // 2], text[len(text) - keep // 2 :]
-            shown = f"{head}\n[… {len(text) - keep} characters left out …]\n{tail}"
+            shown = tuple(_without_middle(text, keep) for text in texts)
+
+
+def _without_middle(text: str, keep: int) -> str:
+    if len(text) <= keep:
+        return text
+    head, tail = text[: keep - keep // 2], text[len(text) - keep // 2 :]
+    return f"{head}\n[… {len(text) - keep} characters left out …]\n{tail}"

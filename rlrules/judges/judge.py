@@ -1,12 +1,14 @@
 """A judge: the cache, identical questions joined, usage counted, one backend behind it."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from rlrules.judges.base import Answer, Backend, JudgeConfig, JudgeFailure, Question, Usage
 from rlrules.judges.cache import AnswerCache, answer_key
 from rlrules.judges.loop import on_judge_loop
-from rlrules.judges.verdict import read_verdict
+from rlrules.judges.verdict import read_verdict, told_by_one_token
+from rlrules.types import Message
 
 
 class Judge:
@@ -42,6 +44,14 @@ class Judge:
             max_tokens=question.max_tokens or (1 if self._takes_one_token(question) else self.config.max_tokens),
         )
         return await on_judge_loop(self._ask(question))
+
+    async def prompt_end(self, messages: Sequence[Message]) -> str | None:
+        """How the text ends that the model is given for these messages; None where that cannot be known.
+
+        Raises:
+            JudgeFailure: The judge does not answer.
+        """
+        return await on_judge_loop(self._backend.prompt_end(messages))
 
     async def close(self) -> None:
         """Release the backend's connections and memory."""
@@ -85,7 +95,5 @@ class Judge:
         return answer
 
     def _takes_one_token(self, question: Question) -> bool:
-        # Of labels that begin others ("1" and "10") one token tells too little.
         labels = question.labels
-        alone = all(one is other or not other.startswith(one) for one in labels for other in labels)
-        return bool(labels) and alone and self.config.one_token_labels()
+        return bool(labels) and told_by_one_token(labels) and self.config.one_token_labels()

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from rlrules.judges.base import Answer, JudgeConfig, JudgeFailure, Question
 from rlrules.models import resolve_model
+from rlrules.types import Message
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +59,18 @@ class LocalBackend:
             self._worker = asyncio.create_task(self._work())
         return await future
 
+    async def prompt_end(self, messages: Sequence[Message]) -> str | None:
+        """The prompt that the model's own template makes.
+
+        Raises:
+            JudgeFailure: The model cannot be loaded, or its template refuses the messages.
+        """
+        try:
+            tokenizer, _ = await asyncio.to_thread(lambda: self._loaded)
+            return _prompt_text(tokenizer, Question(tuple(messages), ""))
+        except Exception as error:
+            raise self._failure(f"{type(error).__name__}: {error}") from error
+
     async def close(self) -> None:
         """Drop the model; questions that still wait fail."""
         if self._worker is not None:
@@ -100,7 +113,7 @@ class LocalBackend:
         except Exception as error:
             return [self._failure(f"it cannot be loaded: {error}")] * len(questions)
         try:
-            ids = [_prompt_ids(tokenizer, question) for question in questions]
+            ids = [_ids(tokenizer, _prompt_text(tokenizer, question)) for question in questions]
             limit = getattr(model.config.get_text_config(), "max_position_embeddings", sys.maxsize)
             room = [limit - (question.max_tokens or 1) for question in questions]
             fits = [number for number, tokens in enumerate(ids) if len(tokens) <= room[number]]
@@ -141,33 +154,73 @@ def _settle(asked: Sequence[_Asked], answers: Sequence[Answer | JudgeFailure]) -
             future.set_result(answer)
 
 
-def _prompt_ids(tokenizer: Any, question: Question) -> list[int]:
-    prompt = tokenizer.apply_chat_template(list(question.messages), tokenize=False, add_generation_prompt=True)
-    ids: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+def _prompt_text(tokenizer: Any, question: Question) -> str:
+    how = {"continue_final_message": True} if question.continues else {"add_generation_prompt": True}
+    text: str = tokenizer.apply_chat_template(list(question.messages), tokenize=False, **how)
+    return text
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
 
 
 def _label_answers(tokenizer: Any, model: Any, questions: list[Question], ids: list[list[int]]) -> list[_Read]:
-    import torch
-
-    # Padded on the right: what comes before a prompt shifts the positions of some models, what comes after it is
-    # never looked at.
-    width, last = max(map(len, ids)), [len(tokens) - 1 for tokens in ids]
-    kept = sorted(set(last))
-    tokens = torch.tensor([row + row[-1:] * (width - len(row)) for row in ids], device=model.device)
-    shown = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids], device=model.device)
-    with torch.inference_mode():
-        keep = torch.tensor(kept, device=model.device)
-        logits = model(input_ids=tokens, attention_mask=shown, logits_to_keep=keep, use_cache=False).logits
+    first = [[_ids(tokenizer, label)[0] for label in question.labels] for question in questions]
+    alone = [len(set(tokens)) == len(tokens) for tokens in first]
+    rows = iter(_next_logprobs(model, [ids[n] for n in range(len(ids)) if alone[n]]))
     answers: list[_Read] = []
-    for number, question in enumerate(questions):
-        row = logits[number, kept.index(last[number])].float().log_softmax(-1)
-        first = {label: tokenizer.encode(label, add_special_tokens=False)[0] for label in question.labels}
-        if len(set(first.values())) < len(first):
-            raise ValueError(f"labels {', '.join(question.labels)} share their first token for this tokenizer")
-        chosen = {label: row[token].item() for label, token in first.items()}
+    for question, tokens, told in zip(questions, first, alone, strict=True):
+        if told:
+            row = next(rows)
+            chosen = {label: row[token].item() for label, token in zip(question.labels, tokens, strict=True)}
+        else:
+            chosen = _whole_labels(tokenizer, model, _prompt_text(tokenizer, question), question.labels)
         answers.append((max(chosen, key=lambda label: chosen[label]), chosen, 1, True))
     return answers
+
+
+def _padded(model: Any, rows: list[list[int]]) -> dict[str, "torch.Tensor"]:
+    import torch
+
+    # On the right: what comes before a prompt shifts the positions of some models, what comes after it is never
+    # looked at.
+    width = max(map(len, rows))
+    tokens = torch.tensor([row + row[-1:] * (width - len(row)) for row in rows], device=model.device)
+    shown = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=model.device)
+    return {"input_ids": tokens, "attention_mask": shown}
+
+
+def _next_logprobs(model: Any, rows: list[list[int]]) -> list["torch.Tensor"]:
+    """For each of N prompts the log-probabilities of its next token, shape (vocabulary,)."""
+    import torch
+
+    if not rows:
+        return []
+    last = [len(row) - 1 for row in rows]
+    kept = sorted(set(last))
+    with torch.inference_mode():
+        keep = torch.tensor(kept, device=model.device)
+        logits = model(**_padded(model, rows), logits_to_keep=keep, use_cache=False).logits
+    return [logits[n, kept.index(last[n])].float().log_softmax(-1) for n in range(len(rows))]
+
+
+def _whole_labels(tokenizer: Any, model: Any, text: str, labels: Sequence[str]) -> dict[str, float]:
+    """Log-probability of each whole label after `text`, up to what is common to all, as the tokenizer cuts them."""
+    import torch
+
+    rows = [_ids(tokenizer, text + label) for label in labels]
+    if any(one != other and other[: len(one)] == one for one in rows for other in rows):
+        raise ValueError(f"labels {', '.join(labels)} share their first token, and one of them begins another")
+    shared = next(n for n, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1)
+    with torch.inference_mode():
+        # Only from the last shared token on, whose logits are the first that tell the labels apart.
+        keep = torch.arange(shared - 1, max(map(len, rows)) - 1, device=model.device)
+        logits = model(**_padded(model, rows), logits_to_keep=keep, use_cache=False).logits.float().log_softmax(-1)
+    return {
+        label: sum(logits[n, place, token].item() for place, token in enumerate(rows[n][shared:]))
+        for n, label in enumerate(labels)
+    }
 
 
 def _text_answers(tokenizer: Any, model: Any, questions: list[Question], ids: list[list[int]]) -> list[_Read]:

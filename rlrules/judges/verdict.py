@@ -62,6 +62,11 @@ def _bare(text: str) -> str:
     return text.strip(_AROUND).casefold()
 
 
+def told_by_one_token(labels: Sequence[str]) -> bool:
+    """Whether the first token of a label always tells which one it is, however short a tokenizer cuts it."""
+    return len({label.strip()[:1].casefold() for label in labels}) == len(labels)
+
+
 def label_probabilities(logprobs: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
     """Probability of each label among `labels`, from the first token's log-probabilities.
 
@@ -83,8 +88,10 @@ def read_verdict(answer: Answer, labels: Sequence[str]) -> Verdict:
     thought = bool(answer.reasoning) or THINK_OPEN in text or THINK_CLOSE in text
     label = parse_label(text, labels, cut)
     if label is not None:
-        # Where it thought first, the first token's probabilities are those of a thought.
-        probabilities = {} if thought else label_probabilities(answer.logprobs, labels)
+        # Where it thought first, the first token's probabilities are those of a thought; where labels begin alike and
+        # are not scored whole, those of a beginning.
+        known = not thought and (told_by_one_token(labels) or set(labels) <= answer.logprobs.keys())
+        probabilities = label_probabilities(answer.logprobs, labels) if known else {}
         return Verdict("value", label, probabilities or {x: float(x == label) for x in labels}, text)
     shown = text[:80].replace("\n", " ")
     if cut and (thought or answer.completion_tokens > 1):

@@ -16,7 +16,8 @@ from typing_extensions import TypeVar
 from rlrules.errors import RecipeError
 from rlrules.recipe.schema import RECIPES, GrpoRecipe, Recipe
 from rlrules.rewards.base import ScorerConfig, config_class, scorer_config
-from rlrules.rewards.objective import AnyObjectiveConfig, ObjectiveConfig
+from rlrules.rewards.objective import AnyObjectiveConfig
+from rlrules.rewards.objective_base import ObjectiveConfig
 
 Keys = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)

@@ -20,6 +20,7 @@ ENTRY_POINTS = "rlrules.scorers"
 _BUILT_IN = {
     "format": "rlrules.rewards.format:FormatConfig",
     "length": "rlrules.rewards.length:LengthConfig",
+    "preference": "rlrules.rewards.preference:PreferenceConfig",
     "regex": "rlrules.rewards.format:RegexConfig",
     "reward_model": "rlrules.rewards.reward_model:RewardModelConfig",
     "rules": "rlrules.rewards.rules:RulesConfig",
@@ -84,6 +85,8 @@ class ScorerConfig(BaseModel):
 
     needs_tokens: ClassVar[bool] = False
     """Whether the scorer reads a completion's token count or its truncation."""
+    compares: ClassVar[bool] = False
+    """Whether the scorer compares completions, as the objective `pairwise` needs."""
 
     type: str
     required: bool = Field(True, description="An unscored required reward blanks the completion's whole row.")
@@ -96,9 +99,21 @@ class ScorerConfig(BaseModel):
         """The recipe's judges that the scorer asks."""
         return ()
 
+    def seeded_judges(self) -> tuple[str, ...]:
+        """Judges whose served chat template must open the thought."""
+        return ()
+
     def calls_per_completion(self) -> float:
         """Judge calls for one completion, nothing cached; for estimates."""
         return 0.0
+
+    def calls_per_group(self, size: int) -> float:
+        """Judge calls for a group of `size` completions, nothing cached."""
+        return size * self.calls_per_completion()
+
+    def group_problem(self, size: int) -> str:
+        """Why groups of `size` completions cannot be scored, with the remedy; empty where they can."""
+        return ""
 
     def build(self, resources: Resources) -> Scorer:
         """Make the scorer.

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rlrules.errors import TrainingError
 from rlrules.judges.loop import on_judge_loop, submit
 from rlrules.rewards.base import Scorer, unscored
-from rlrules.rewards.objective import Objective, Outcome
+from rlrules.rewards.objective_base import Objective, Outcome
 from rlrules.types import Group, Score, Scored
 
 GRACE_S = 30.0
@@ -66,7 +66,7 @@ class RewardEngine:
         self._deadline_s = deadline_s
 
     def score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
-        """Score `groups` from a thread without an event loop; one result per group, in order.
+        """Score `groups` from a thread without an event loop; one result per group, in order, to be settled.
 
         Raises:
             TrainingError: A scorer blocks the event loop past the deadline.
@@ -84,6 +84,19 @@ class RewardEngine:
     async def score_async(self, groups: Sequence[Group]) -> list[ScoredGroup]:
         """The same from any event loop."""
         return await on_judge_loop(self._score(groups))
+
+    def settle(self, groups: Sequence[ScoredGroup], batch: Sequence[float]) -> list[ScoredGroup]:
+        """Finish what `score` made, once all groups of the batch are known on all ranks.
+
+        Args:
+            groups: Of this rank.
+            batch: The `totals` of all ranks' groups, `summed`.
+        """
+        settled = (self._objective.settle(group.outcome, batch) for group in groups)
+        return [
+            replace(group, outcome=_blank(outcome, group.blanked))
+            for group, outcome in zip(groups, settled, strict=True)
+        ]
 
     async def _score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
         pairs = [(group, name) for group in groups for name in self._scorers]
@@ -108,9 +121,23 @@ class RewardEngine:
             any(scored[name].scores[index].value is None for name in self._required)
             for index in range(len(group.completions))
         )
-        outcome = self._objective.combine(group, scored)
-        rewards = tuple(None if blank else reward for blank, reward in zip(blanked, outcome.rewards, strict=True))
-        return ScoredGroup(group, scored, Outcome(rewards, outcome.metrics), blanked)
+        outcome = self._objective.combine(group, scored, blanked)
+        return ScoredGroup(group, scored, _blank(outcome, blanked), blanked)
+
+
+def totals(groups: Sequence[ScoredGroup]) -> tuple[float, ...]:
+    """What these groups add to the totals of their batch."""
+    return summed([group.outcome.totals for group in groups])
+
+
+def summed(parts: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Totals added up, place by place; parts without any do not count."""
+    return tuple(map(sum, zip(*(part for part in parts if part), strict=True)))
+
+
+def _blank(outcome: Outcome, blanked: Sequence[bool]) -> Outcome:
+    rewards = (None if blank else reward for blank, reward in zip(blanked, outcome.rewards, strict=True))
+    return replace(outcome, rewards=tuple(rewards))
 
 
 def _none(count: int, score: Score) -> Scored:

@@ -1,57 +1,14 @@
-"""From what all scorers say of a group to one reward per completion."""
+"""The objectives of a recipe: the plain ones, and the union of all."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from rlrules.rewards.objective_base import Objective, ObjectiveConfig, Outcome, rewards_of, standardized, values
+from rlrules.rewards.objective_pairwise import PairwiseConfig
 from rlrules.types import Group, Scored
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a group earns.
-
-    Attributes:
-        rewards: One per completion; None where nothing is known, which keeps the completion out of the group's
-            mean and out of the gradient.
-        metrics: Numbers about the group to average into the run's metrics.
-    """
-
-    rewards: tuple[float | None, ...]
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-class Objective(Protocol):
-    """Turns all scorers' answers on one group into rewards."""
-
-    def combine(self, group: Group, scored: Mapping[str, Scored]) -> Outcome:
-        """Combine; the engine blanks completions whose required scores are missing afterwards."""
-        ...
-
-
-class ObjectiveConfig(BaseModel):
-    """Fields that every objective has."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    max_unscored: float = Field(
-        0.05, ge=0, le=1, description="Share of completions without a required score past which the run stops."
-    )
-    deadline_s: float = Field(
-        1200.0, gt=0, description="Seconds that scoring one batch may take; what is missing then is unscored."
-    )
-
-    def rewards_used(self) -> Collection[str]:
-        """Names of the rewards that the objective reads."""
-        raise NotImplementedError  # pragma: no cover
-
-    def build(self) -> Objective:
-        """Make the objective."""
-        raise NotImplementedError  # pragma: no cover
 
 
 class WeightedSumConfig(ObjectiveConfig):
@@ -89,10 +46,10 @@ class GateConfig(ObjectiveConfig):
         return Gate(self.gate, self.of, self.threshold)
 
 
-AnyObjectiveConfig = Annotated[WeightedSumConfig | GateConfig, Field(discriminator="type")]
+AnyObjectiveConfig = Annotated[WeightedSumConfig | GateConfig | PairwiseConfig, Field(discriminator="type")]
 
 
-class WeightedSum:
+class WeightedSum(Objective):
     """See `WeightedSumConfig`.
 
     An optional score that is missing counts as its group's mean: a missing judge must neither raise nor lower a
@@ -103,7 +60,7 @@ class WeightedSum:
         self._weights = dict(weights)
         self._normalize = normalize
 
-    def combine(self, group: Group, scored: Mapping[str, Scored]) -> Outcome:
+    def combine(self, group: Group, scored: Mapping[str, Scored], blanked: Sequence[bool]) -> Outcome:
         """Sum up."""
         total = np.zeros(len(group.completions))
         for name, weight in self._weights.items():
@@ -112,16 +69,16 @@ class WeightedSum:
                 continue
             column = np.where(np.isnan(column), np.nanmean(column), column)
             total += weight * (standardized(column) if self._normalize else column)
-        return Outcome(tuple(total.tolist()))
+        return Outcome(rewards_of(total))
 
 
-class Gate:
+class Gate(Objective):
     """See `GateConfig`; a score that is missing on the side that decides leaves the completion without a reward."""
 
     def __init__(self, gate: str, of: str, threshold: float) -> None:
         self._gate, self._of, self._threshold = gate, of, threshold
 
-    def combine(self, group: Group, scored: Mapping[str, Scored]) -> Outcome:
+    def combine(self, group: Group, scored: Mapping[str, Scored], blanked: Sequence[bool]) -> Outcome:
         """Let through what passes."""
         rewards: list[float | None] = []
         for gate, of in zip(scored[self._gate].scores, scored[self._of].scores, strict=True):
@@ -132,15 +89,3 @@ class Gate:
         known = [score.value for score in scored[self._gate].scores if score.value is not None]
         passed = float(np.mean([value >= self._threshold for value in known])) if known else 0.0
         return Outcome(tuple(rewards), {"gate_passed": passed})
-
-
-def values(scored: Scored) -> NDArray[np.float64]:
-    """Shape (G,): the scores' values, NaN where unscored."""
-    return np.array([np.nan if score.value is None else score.value for score in scored.scores], dtype=np.float64)
-
-
-def standardized(column: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shape (G,): zero mean, unit deviation (Bessel's, epsilon 1e-4 as in TRL), NaN left out and kept."""
-    known = column[~np.isnan(column)]
-    deviation = known.std(ddof=1) if len(known) > 1 else 0.0
-    return (column - known.mean()) / (deviation + 1e-4) if len(known) else column

@@ -13,7 +13,7 @@ from rlrules.errors import RlrulesError, TrainingError
 from rlrules.judges import Judge
 from rlrules.judges.base import Usage
 from rlrules.rewards.advantages import Scale, advantages
-from rlrules.rewards.engine import RewardEngine, ScoredGroup
+from rlrules.rewards.engine import RewardEngine, ScoredGroup, summed, totals
 from rlrules.training.log import RunLog
 from rlrules.types import Completion, Group, Progress
 
@@ -109,7 +109,7 @@ class BatchScorer:
             failure = str(error)
         except Exception as error:
             failure = f"{type(error).__name__}: {error}"
-        self._stop_together(scored, failure)
+        scored = self._engine.settle(scored, self._stop_together(scored, failure))
         log_metric("time/scoring_s", time.monotonic() - started)
         _log_scores(scored, log_metric)
         for name, judge in self._judges.items():
@@ -117,7 +117,8 @@ class BatchScorer:
         self._log_completions(scored, batch.mode)
         return [reward for group in scored for reward in group.outcome.rewards]
 
-    def _stop_together(self, scored: Sequence[ScoredGroup], failure: str) -> None:
+    def _stop_together(self, scored: Sequence[ScoredGroup], failure: str) -> tuple[float, ...]:
+        """Stop on all ranks where one must; otherwise returns the batch's totals over all ranks."""
         blanked = [
             "; ".join(f"{name}: {reason}" for name, reason in group.reasons(index).items())
             for group in scored
@@ -125,7 +126,7 @@ class BatchScorer:
             if blank
         ]
         total = sum(len(group.blanked) for group in scored)
-        told = gather_object([(failure, blanked[-ERRORS_SHOWN:], len(blanked), total)])
+        told = gather_object([(failure, blanked[-ERRORS_SHOWN:], len(blanked), total, totals(scored))])
         failures = [text for text, *_ in told if text]
         if failures:
             raise TrainingError(f"scoring failed: {failures[0]}")
@@ -136,6 +137,7 @@ class BatchScorer:
                 f"{share:.1%} of this batch has no required score, objective.max_unscored is {self._max_unscored:.1%}; "
                 f"the last errors: {' | '.join(self._errors)}"
             )
+        return summed([entry[4] for entry in told])
 
     def _log_completions(self, scored: Sequence[ScoredGroup], mode: str) -> None:
         rank = PartialState().process_index
@@ -177,6 +179,8 @@ def _log_scores(groups: Sequence[ScoredGroup], log_metric: LogMetric) -> None:
                 log_metric(f"rewards/{name}/malformed", float(score.status == "malformed"))
                 for key, value in score.metrics.items():
                     log_metric(f"rewards/{name}/{key}", value)
+            for key, value in scored.metrics.items():
+                log_metric(f"rewards/{name}/{key}", value)
         for key, value in group.outcome.metrics.items():
             log_metric(f"objective/{key}", value)
         for blank in group.blanked:

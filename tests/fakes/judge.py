@@ -1,9 +1,10 @@
 """A judge without a model: answers are computed from the question, and every question is kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rlrules.judges import Answer, Judge, JudgeFailure, Question, Usage
 from rlrules.judges.base import JudgeConfig
+from rlrules.types import Message
 
 Reply = Answer | JudgeFailure | str
 
@@ -21,6 +22,9 @@ class ScriptedBackend:
         if isinstance(reply, JudgeFailure):
             raise reply
         return Answer(reply) if isinstance(reply, str) else reply
+
+    async def prompt_end(self, messages: Sequence[Message]) -> str | None:
+        return None
 
     async def close(self) -> None:
         pass

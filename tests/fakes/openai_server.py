@@ -104,6 +104,7 @@ class FakeServer:
         thought: Goes into the answer's field `reasoning_field`, as from a server with a reasoning parser.
         reasoning_field: "reasoning" or "reasoning_content".
         keep_bodies: Keep all requests in `bodies`.
+        prompt_end: What the served template ends its prompts with, as vLLM's /tokenize tells; None: no such route.
 
     Attributes:
         url: Base URL, with /v1, once it runs.
@@ -121,6 +122,7 @@ class FakeServer:
         thought: str = "",
         reasoning_field: str = "reasoning",
         keep_bodies: bool = False,
+        prompt_end: str | None = None,
     ) -> None:
         self.answer = answer
         self.faults = faults or Faults()
@@ -132,6 +134,7 @@ class FakeServer:
         self._model = model
         self._thought = {reasoning_field: thought} if thought else {}
         self._keep_bodies = keep_bodies
+        self._prompt_end = prompt_end
         self._random = random.Random(self.faults.seed)
         self._active = 0
         self._next_turn = 0.0
@@ -190,13 +193,17 @@ class FakeServer:
                 if reply is None:
                     return
             else:
-                status, reply = self._about(target)
+                status, reply = self._about(target, json.loads(body or b"{}"))
             content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
             start = f"HTTP/1.1 {status} {_STATUS[status]}\r\ncontent-type: application/json\r\n"
             writer.write(f"{start}content-length: {len(content)}\r\n\r\n".encode() + content)
             await writer.drain()
 
-    def _about(self, target: str) -> tuple[int, dict[str, Any]]:
+    def _about(self, target: str, request: Request) -> tuple[int, dict[str, Any]]:
+        if target == "/tokenize" and self._prompt_end is not None:
+            return 200, {"tokens": [ord(letter) for letter in prompt_of(request) + self._prompt_end]}
+        if target == "/detokenize":
+            return 200, {"prompt": "".join(map(chr, request["tokens"]))}
         if target == "/v1/models":
             return 200, {"object": "list", "data": [{"id": self._model, "object": "model"}]}
         if target == "/health":

@@ -3,6 +3,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from rlrules.judges import Answer, JudgeFailure, Usage
 from rlrules.judges.client import OpenAIBackend
 from rlrules.judges.fit import ask_fitting
 from rlrules.judges.http import Servers
+from rlrules.types import Message
 from tests.fakes.openai_server import FakeServer, Faults, label_of
 from tests.fakes.raw_server import RawServer, answering
 from tests.judges.asking import YES_NO, backend, config, ready, served_judge, together, verdicts
@@ -78,6 +80,31 @@ async def test_a_server_that_is_not_held_to_labels_is_not_asked_to_be(connect: C
         asked, _ = connect(server.url, constrained=False)
         assert (await asked.complete(ready("Is it?"))).text == "Yes"
     assert "structured_outputs" not in server.bodies[0]
+
+
+async def test_a_turn_of_the_assistant_is_gone_on_with(connect: Connect) -> None:
+    turn: Message = {"role": "assistant", "content": "<think>hm</think><answer>"}
+    begun = ready("Which?", ("A", "B"))
+    with FakeServer(keep_bodies=True) as server:
+        asked, _ = connect(server.url)
+        await asked.complete(replace(begun, messages=(*begun.messages, turn)))
+        await asked.complete(begun)
+    assert server.bodies[0]["messages"][-1] == turn
+    assert server.bodies[0]["continue_final_message"] is True and server.bodies[0]["add_generation_prompt"] is False
+    assert not {"continue_final_message", "add_generation_prompt"} & server.bodies[1].keys()
+
+
+async def test_how_the_served_prompt_ends(connect: Connect) -> None:
+    messages: list[Message] = [{"role": "user", "content": "Hello. " * 20}]
+    with FakeServer(prompt_end="<|assistant|><think>\n") as server, FakeServer() as other:
+        asked, _ = connect(server.url)
+        ending = await asked.prompt_end(messages)
+        assert ending is not None and ending.endswith("Hello. <|assistant|><think>\n") and len(ending) == 32
+        without, _ = connect(other.url, retries=0)
+        assert await without.prompt_end(messages) is None
+    down, _ = connect("http://127.0.0.1:9/v1", timeout_s=0.3, retries=0)
+    with pytest.raises(JudgeFailure):
+        await down.prompt_end(messages)
 
 
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])

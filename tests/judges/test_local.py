@@ -187,3 +187,49 @@ def test_the_embedded_default_judges() -> None:
         # Its first token is a label, rather than anything else, in no small part.
         assert sum(torch.tensor(list(answer.logprobs.values())).exp()) > 0.05
     asyncio.run(backend.close())
+
+
+def test_numbers_with_a_sign_are_scored_whole_as_the_tokenizer_cuts_them(
+    models: dict[str, Path], llama: LocalBackend
+) -> None:
+    labels = (">-2", ">-1", ">1", ">2")
+    turn = {"role": "assistant", "content": "<think>\nhm\n</think>\n\n<answer"}
+    chat = [{"role": "user", "content": "Which?"}, turn]
+    asked = [Question(tuple(chat), "t", labels, max_tokens=1, temperature=0.0), ready("Is it?")]  # type: ignore[arg-type]
+    found, other = answers(llama, asked)
+    assert isinstance(found, Answer) and isinstance(other, Answer) and set(other.logprobs) == set(YES_NO)
+    tokenizer = AutoTokenizer.from_pretrained(models["llama"])
+    model = LlamaForCausalLM.from_pretrained(models["llama"])
+    text = tokenizer.apply_chat_template(chat, tokenize=False, continue_final_message=True)
+    assert text.endswith("\n<answer")
+    for label in labels:
+        ids = tokenizer(text + label, add_special_tokens=False, return_tensors="pt").input_ids
+        with torch.inference_mode():
+            row = model(input_ids=ids).logits[0].log_softmax(-1)
+        # The bracket is common to all; a number's own tokens are what stands behind it.
+        own = 2 if "-" in label else 1
+        expected = sum(row[-1 - n, ids[0, len(ids[0]) - n]].item() for n in range(own, 0, -1))
+        assert found.logprobs[label] == pytest.approx(expected, abs=1e-4)
+    assert found.text == max(labels, key=lambda label: found.logprobs[label])
+
+
+def test_a_template_may_refuse_to_go_on_with_a_turn(models: dict[str, Path], tmp_path: Path) -> None:
+    for file in models["llama"].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    # As templates do that take thoughts out of earlier turns.
+    (tmp_path / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m['content'].split('</think>')[-1] }}\n{% endfor %}"
+    )
+    turn = {"role": "assistant", "content": "<think>hm</think><answer>"}
+    chat = ({"role": "user", "content": "Which?"}, turn)
+    backend = LocalBackend(LocalJudgeConfig(model=str(tmp_path)))
+    [found] = answers(backend, [Question(chat, "t", ("A", "B"), max_tokens=1)])  # type: ignore[arg-type]
+    assert isinstance(found, JudgeFailure) and found.kind == "rejected"
+
+
+def test_how_the_prompt_ends(llama: LocalBackend) -> None:
+    ending = asyncio.run(llama.prompt_end([{"role": "user", "content": "Hello."}]))
+    assert ending is not None and ending.endswith("Hello.<|im_end|>\n<|im_start|>assistant\n")
+    nowhere = LocalBackend(LocalJudgeConfig(model="package:nowhere/x.gguf"))
+    with pytest.raises(JudgeFailure, match="nowhere"):
+        asyncio.run(nowhere.prompt_end([{"role": "user", "content": "Hello."}]))

@@ -3,7 +3,14 @@ import asyncio
 import pytest
 
 from rlrules.judges import Answer, JudgeFailure
-from rlrules.judges.verdict import after_thought, ask_verdict, label_probabilities, parse_label, read_verdict
+from rlrules.judges.verdict import (
+    after_thought,
+    ask_verdict,
+    label_probabilities,
+    parse_label,
+    read_verdict,
+    told_by_one_token,
+)
 from tests.fakes.judge import Reply, scripted_judge
 from tests.judges.asking import YES_NO, question
 
@@ -167,3 +174,29 @@ def test_labels_that_begin_one_another_are_asked_for_whole() -> None:
     assert asyncio.run(ask_verdict(judge, question("?", TENTHS))).label == "10"
     asyncio.run(ask_verdict(judge, question("?", THREE)))
     assert [asked.max_tokens for asked in backend.questions] == [judge.config.max_tokens, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (YES_NO, True),
+        (THREE, True),
+        (("A", "B"), True),
+        (("-", "1", "2"), True),
+        (TENTHS, False),
+        (("-2", "-1", "1"), False),
+        (("[[A]]", "[[B]]"), False),
+        (("True", "Tie"), False),
+        (("yes", "Yes!"), False),
+    ],
+)
+def test_what_the_first_token_tells(labels: tuple[str, ...], told: bool) -> None:
+    assert told_by_one_token(labels) == told
+
+
+def test_the_probabilities_of_beginnings_are_not_those_of_labels() -> None:
+    labels = ("-2", "-1", "1", "2")
+    beginnings = Answer("-1", logprobs={"-": -0.1, "1": -3.0})
+    assert read_verdict(beginnings, labels).probabilities == {"-2": 0.0, "-1": 1.0, "1": 0.0, "2": 0.0}
+    whole = Answer("-1", logprobs={"-2": -2.0, "-1": -1.0, "1": -2.0, "2": -2.0})
+    assert read_verdict(whole, labels).probabilities["-1"] == pytest.approx(1 / (1 + 3 / 2.718281828))

@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rlrules.errors import TrainingError
@@ -11,11 +12,12 @@ from rlrules.rewards.base import Resources
 from rlrules.rewards.engine import RewardEngine
 from rlrules.rewards.length import LengthScorer
 from rlrules.rewards.objective import WeightedSumConfig
+from rlrules.rewards.objective_pairwise import PairwiseConfig
 from rlrules.rewards.rules import RulesConfig
 from rlrules.training.callbacks import complete_checkpoints
 from rlrules.training.log import RunLog
 from rlrules.training.scoring import Batch, BatchScorer
-from rlrules.types import Group, Progress, Scored
+from rlrules.types import Comparisons, Group, Progress, Score, Scored
 from tests.fakes.judge import Reply, scripted_judge
 
 END = 2
@@ -135,3 +137,29 @@ def test_scoring_works_from_inside_another_event_loop() -> None:
     [scored] = asyncio.run(inside())
     assert scored.outcome.rewards == (-3.0, -4.0)
     assert isinstance(scored.group, Group) and isinstance(scored.scored["length"], Scored)
+
+
+def test_numbers_about_a_group_and_of_a_whole_batch(tmp_path: Path) -> None:
+    objective = PairwiseConfig(weights={"pref": 1}, normalize="batch").build()
+    engine = RewardEngine({"pref": ByLength()}, objective, ["pref"], 9)
+    metrics: dict[str, list[float]] = {}
+    scoring = BatchScorer(engine, {}, RunLog(tmp_path), 0.05, "none")
+    made = scoring.score(
+        batch(["a", "abcd", "a", "ab"]), lambda name, value: metrics.setdefault(name, []).append(value)
+    )
+    # Strengths of 3 and 1, so that half their mean square is 2.5.
+    expected = [1.5 / 2.5**0.5, -1.5 / 2.5**0.5, 0.5 / 2.5**0.5, -0.5 / 2.5**0.5]
+    assert made == pytest.approx(expected)
+    assert metrics["rewards/pref/pairs"] == [1.0, 1.0]
+    assert metrics["objective/den"] == pytest.approx([2.5**0.5] * 2)
+    logged = [json.loads(line) for line in (tmp_path / "completions.jsonl").read_text().splitlines()]
+    assert [line["advantage"] for line in logged] == pytest.approx(expected)
+
+
+class ByLength:
+    """Prefers the shorter one, by as much as it is shorter."""
+
+    async def score(self, group: Group) -> Scored:
+        lengths = np.array([float(completion.tokens) for completion in group.completions])
+        strengths = lengths[None, :] - lengths[:, None]
+        return Scored(tuple(Score(-length) for length in lengths.tolist()), Comparisons(strengths), {"pairs": 1.0})

@@ -1,0 +1,194 @@
+"""Asking a judge which of two replies is better, until there is a verdict (Think-RM, section 4 and its limits).
+
+A thought that runs out is closed and the verdict decoded behind it under constraint; so are the label probabilities,
+which are those of the label's own tokens given the thought as it was.
+"""
+
+import asyncio
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from rlrules.judges.base import Answer, JudgeFailure, Question
+from rlrules.judges.comparison import ANSWER_CLOSE, ANSWER_OPEN, LABELS, Kind, comparison_messages, read_comparison
+from rlrules.judges.fit import ask_all_fitting
+from rlrules.judges.judge import Judge
+from rlrules.judges.verdict import (
+    THINK_CLOSE,
+    THINK_OPEN,
+    Verdict,
+    label_probabilities,
+    read_verdict,
+    told_by_one_token,
+)
+from rlrules.types import Message
+
+MINUS, SIZES = "-", ("1", "2", "3")
+# The last two are how some tokenizers show a leading blank.
+BLANKS = " \t\r\n▁Ġ"
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a judge made of two replies.
+
+    Attributes:
+        verdict: Its choice, with probabilities where they were asked for, or why there is none.
+        ran_out: Whether its thought came to no verdict of its own before its end.
+        forced: Whether the verdict was decoded behind such a thought.
+        characters: Length of what the judge wrote by itself, thought and answer.
+        tokens: The same in tokens.
+        cut: Whether the replies lost their middle to fit the judge's context.
+    """
+
+    verdict: Verdict
+    ran_out: bool = False
+    forced: bool = False
+    characters: int = 0
+    tokens: int = 0
+    cut: bool = False
+
+
+class Comparer:
+    """Asks one judge for comparisons.
+
+    Args:
+        judge: Who compares.
+        kind: Which is better, or also by how much.
+        think: Whether the judge reasons first; otherwise its answer is the bare label.
+        probabilities: Whether the labels' probabilities are needed, or only the verdict.
+    """
+
+    def __init__(self, judge: Judge, kind: Kind, think: bool, probabilities: bool) -> None:
+        self._judge = judge
+        self._kind: Kind = kind
+        self._think = think
+        self._probabilities = probabilities
+
+    async def compare(self, prompt: Sequence[Message], first: str, second: str, draw: int = 0) -> Compared:
+        """Compare two replies; a failed judge is a "failed" verdict, never an exception.
+
+        Args:
+            prompt: What both reply to.
+            first: The reply shown as A.
+            second: The reply shown as B.
+            draw: Which of several independent verdicts this is.
+        """
+
+        async def ask(texts: tuple[str, ...]) -> Compared:
+            messages, version = comparison_messages(prompt, texts[0], texts[1], self._kind, self._think)
+            asked = Question(messages, version, draw=draw)
+            return await (self._after_thinking(asked) if self._think else self._at_once(asked))
+
+        try:
+            compared, shown = await ask_all_fitting(ask, (first, second))
+        except JudgeFailure as failure:
+            return Compared(self._failed(failure))
+        return replace(compared, cut=shown != (first, second))
+
+    async def _at_once(self, asked: Question) -> Compared:
+        return Compared(await self._label(asked, "", ""))
+
+    async def _after_thinking(self, asked: Question) -> Compared:
+        answer = await self._judge.ask(asked)
+        verdict = read_comparison(answer, self._kind)
+        ran_out = verdict.outcome == "truncated"
+        forced = False
+        if ran_out or self._probabilities:
+            # Greedy: what is left to chance is the thought.
+            behind = replace(asked, temperature=0.0, draw=0)
+            try:
+                verdict = await self._label(behind, *_up_to_label(answer, self._kind))
+                verdict, forced = replace(verdict, raw=answer.text), ran_out and bool(verdict.label)
+            except JudgeFailure as failure:
+                told = f"{verdict.reason}; " if verdict.reason else ""
+                reason = f"{told}the verdict behind the thought: {self._failed(failure).reason}"
+                verdict = Verdict("truncated" if ran_out else "failed", raw=answer.text, reason=reason)
+        size = len(answer.reasoning) + len(answer.text)
+        return Compared(verdict, ran_out, forced, size, answer.completion_tokens)
+
+    async def _label(self, asked: Question, written: str, opening: str) -> Verdict:
+        """The label that comes next in the assistant's turn.
+
+        Args:
+            asked: The chat up to that turn.
+            written: The turn as far as it is written; empty: it has not begun.
+            opening: What still stands between that and the label.
+        """
+        labels = LABELS[self._kind]
+        question = replace(_going_on(asked, written), labels=tuple(opening + label for label in labels))
+        answer = await self._judge.ask(question)
+        # A server that is not held to the labels closes the tag and may go on.
+        answer = replace(answer, text=answer.text.partition(ANSWER_CLOSE)[0])
+        verdict = read_verdict(answer, question.labels)
+        if not verdict.label:
+            return verdict
+        label = labels[question.labels.index(verdict.label)]
+        if not self._probabilities:
+            return replace(verdict, label=label, probabilities={known: float(known == label) for known in labels})
+        found = await self._found(asked, written, opening, answer.logprobs)
+        if not found:
+            told = f"none of {', '.join(labels)} is among the likeliest tokens" if answer.logprobs else "none came"
+            return Verdict("unparsed", raw=answer.text, reason=f"no probabilities of labels: {told}")
+        return replace(verdict, label=max(found, key=lambda known: found[known]), probabilities=found)
+
+    async def _found(
+        self, asked: Question, written: str, opening: str, logprobs: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Each label's probability, from a labelled answer and, where labels begin alike, from what follows that."""
+        labels = LABELS[self._kind]
+        if told_by_one_token(labels) or {opening + label for label in labels} <= logprobs.keys():
+            mass = label_probabilities(logprobs, tuple(opening + label for label in labels))
+            return {label.removeprefix(opening): value for label, value in mass.items()}
+        # A tokenizer may make one token of the opening and the sign: then nothing but the opening's own token tells
+        # the share of the positive numbers. Otherwise it tells nothing, and the sign stands behind it.
+        begun: defaultdict[str, float] = defaultdict(float)
+        for token, logprob in logprobs.items():
+            begun[token.strip(BLANKS)] += math.exp(logprob)
+        behind, below = await asyncio.gather(
+            self._next(asked, written + opening, (MINUS, *SIZES)) if opening else _nothing(),
+            self._next(asked, written + opening + MINUS, SIZES),
+        )
+        undecided = begun[opening] if opening else 0.0
+        if not below or (undecided and not behind):
+            return {}
+        negative = begun[opening + MINUS] + undecided * behind.get(MINUS, 0.0)
+        shares = {size: begun[opening + size] + undecided * behind.get(size, 0.0) for size in SIZES}
+        shares |= {MINUS + size: negative * below[size] for size in SIZES}
+        total = sum(shares.values())
+        return {label: shares[label] / total for label in labels} if total else {}
+
+    async def _next(self, asked: Question, written: str, tokens: tuple[str, ...]) -> dict[str, float]:
+        answer = await self._judge.ask(replace(_going_on(asked, written), labels=tokens, temperature=0.0, draw=0))
+        return label_probabilities(answer.logprobs, tokens)
+
+    def _failed(self, failure: JudgeFailure) -> Verdict:
+        return Verdict("failed", reason=f"judge {self._judge.name}: {failure}")
+
+
+async def _nothing() -> dict[str, float]:
+    return {}
+
+
+def _going_on(asked: Question, written: str) -> Question:
+    if not written:
+        return asked
+    turn: Message = {"role": "assistant", "content": written}
+    return replace(asked, messages=(*asked.messages, turn))
+
+
+def _up_to_label(answer: Answer, kind: Kind) -> tuple[str, str]:
+    """The judge's turn up to its label, the thought closed where it was not; and what still opens the label."""
+    whole = f"{answer.reasoning}\n{THINK_CLOSE}\n\n{answer.text}" if answer.reasoning else answer.text
+    # Missing where the template wrote it, where the server took it out, or where a model does not know of thoughts.
+    if not whole.lstrip().startswith(THINK_OPEN):
+        whole = f"{THINK_OPEN}\n{whole.lstrip()}"
+    thought, close, after = whole.rpartition(THINK_CLOSE)
+    if not close:
+        written = f"{whole.rstrip()}\n{THINK_CLOSE}\n\n"
+    else:
+        said, tag, _ = after.rpartition(ANSWER_OPEN)
+        written = thought + close + (said if tag else f"{after.rstrip()}\n\n")
+    # A minus may be one token with the bracket before it: the tag is left open for the label to close.
+    return (written + ANSWER_OPEN, "") if kind == "binary" else (written + ANSWER_OPEN[:-1], ANSWER_OPEN[-1])
