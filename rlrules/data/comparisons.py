@@ -1,6 +1,5 @@
 """Preferences as questions to a judge: which of two replies is better, and the right verdict (Think-RM, section 2)."""
 
-import random
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rlrules.data.preferences import AnyPreferenceConfig, Preference
+from rlrules.data.preferences import AnyPreferenceConfig, Preference, shown_first
 from rlrules.data.prompts_base import CountTokens, Prompts, PromptsConfig, prepared
 from rlrules.data.rows import Row, read_jsonl
 from rlrules.errors import DataError
@@ -37,9 +36,7 @@ class Comparison:
 def comparisons_of(
     preferences: Iterable[Preference], kind: Kind, seed: int
 ) -> tuple[list[Comparison], dict[str, str], Counter[str]]:
-    """Show the better reply of every preference as A or as B.
-
-    Of every two neighbours one, drawn from the seed, shows it as A: half do, whatever else depends on the order.
+    """Show the better reply of every preference as A or as B, of half of them as A.
 
     Args:
         preferences: The preferences, in an order of their own.
@@ -52,7 +49,7 @@ def comparisons_of(
     made: list[Comparison] = []
     left_out: dict[str, str] = {}
     for number, preference in enumerate(preferences):
-        first = bool((number + random.Random(f"{seed}:{number // 2}").randrange(2)) % 2)
+        first = shown_first(number, seed)
         reason = _unfit(preference, kind)
         if reason:
             left_out[preference.id] = reason

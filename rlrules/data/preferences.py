@@ -22,6 +22,7 @@ from rlrules.data.preferences_base import (
     messages_of,
     number_of,
     parted,
+    shown_first,
     simplest,
     text_of,
     user,
@@ -46,6 +47,7 @@ __all__ = [
     "UltraFeedbackConfig",
     "as_turns",
     "last_answer",
+    "shown_first",
     "ultrafeedback_filter",
 ]
 
