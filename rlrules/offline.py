@@ -10,10 +10,10 @@ from typing import Any
 
 from rlrules.data.prompts import as_messages
 from rlrules.data.rows import read_jsonl
-from rlrules.errors import DataError
+from rlrules.errors import DataError, RecipeError
 from rlrules.models import resolve_model
 from rlrules.recipe.build import build_rewards
-from rlrules.recipe.checks import token_counter
+from rlrules.recipe.checks import objective_problems, token_counter
 from rlrules.recipe.load import LoadedRecipe
 from rlrules.rewards.advantages import Scale, advantages
 from rlrules.rewards.engine import ScoredGroup, totals
@@ -68,6 +68,8 @@ def score_file(loaded: LoadedRecipe, rows: Path, out: Path, progress: Progress) 
         DataError: A malformed line, with its number, or a column or count that a scorer needs and has not.
         RecipeError: The rewards cannot be made.
     """
+    if problems := objective_problems(loaded):
+        raise RecipeError(problems)
     rewards = build_rewards(loaded)
     lines = [line for _, line in read_jsonl(rows)]
     groups = _groups(loaded, rows)

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rlrules.cli import app
+from tests.fakes.openai_server import FakeServer, by_shorter
 
 RECIPE = """\
 rewards:
@@ -119,3 +120,32 @@ def test_awkward_completions_survive(tmp_path: Path) -> None:
     code, _, out = run(tmp_path, [line("a", text) for text in texts])
     assert code == 0
     assert [one["completion"] for one in read(out)] == texts
+
+
+COMPARED = """\
+judges: {judge: {type: openai, urls: [URL], model: fake, cache: false}}
+rewards: {pref: {type: preference, judge: judge}, short: {type: length, free: 0, per_tokens: 1}}
+objective: {type: pairwise, weights: {pref: 1}}
+"""
+
+
+def test_comparisons_become_the_advantage_as_they_are(tmp_path: Path) -> None:
+    lines = [line("a", "1"), line("a", "333"), line("b", "4444"), line("b", "22"), line("a", "4444"), line("a", "22")]
+    with FakeServer(by_shorter) as server:
+        code, output, out = run(tmp_path, lines, recipe=COMPARED.replace("URL", server.url))
+        assert code == 0, output
+        assert server.counts["requests"] == 12 + 2
+    made = read(out)
+    # All of 4 agree, so that d is +-1 and b is 0.75, 0.25, -0.25, -0.75 over the root of a half.
+    group = [made[n]["advantage"] for n in (0, 5, 1, 4)]
+    assert group == pytest.approx([1.0607, 0.3536, -0.3536, -1.0607], abs=1e-4)
+    assert [one["advantage"] for one in made] == [one["reward"] for one in made]
+    assert made[3]["advantage"] == pytest.approx(0.7071, abs=1e-4)
+    assert made[0]["scores"]["pref"] == 0.75  # type: ignore[index]
+    assert len(made[0]["details"]["pref"]["comparisons"]) == 3  # type: ignore[index]
+
+
+def test_an_objective_of_comparisons_without_any_is_refused(tmp_path: Path) -> None:
+    recipe = COMPARED.replace("URL", "http://127.0.0.1:9/v1").replace("{pref: 1}", "{short: 1}")
+    code, output, out = run(tmp_path, [line("a", "1")], recipe=recipe)
+    assert code == 2 and "none of short compares completions" in output and not out.exists()

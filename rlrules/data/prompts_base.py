@@ -1,5 +1,6 @@
 """What prompts to train on are, and what all sources of prompts share."""
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ class PromptsConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    shuffle: int | None = Field(None, description="Shuffle the rows, by this seed, before anything is left out.")
     limit: int | None = Field(None, ge=1, description="Only the first rows that pass.")
     max_prompt_tokens: int | None = Field(None, ge=1, description="Longer prompts are left out, and counted.")
 
@@ -40,7 +42,10 @@ def prepared(
     """
     made: list[dict[str, Any]] = []
     too_long = 0
-    for number, row in enumerate(rows, 1):
+    numbered = list(enumerate(rows, 1))
+    if config.shuffle is not None:
+        random.Random(config.shuffle).shuffle(numbered)
+    for number, row in numbered:
         messages = as_messages(row["prompt"], f"data {path!r}, row {number}")
         if system is not None:
             messages = [{"role": "system", "content": system}, *messages]

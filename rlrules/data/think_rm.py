@@ -17,6 +17,7 @@ from rlrules.data.stage_log import Line, StageLog, Tell, content_sha, each, judg
 from rlrules.data.tokens import conversation_rows
 from rlrules.errors import JudgeError
 from rlrules.judges import AnyJudgeConfig, Judge, JudgeFailure, Question
+from rlrules.judges.compare import LABEL_TOKENS, OPENING, UNCLOSED
 from rlrules.judges.comparison import ANSWER_CLOSE, ANSWER_OPEN, LABELS, Kind, read_comparison
 from rlrules.judges.verdict import THINK_CLOSE, THINK_OPEN, Verdict, read_verdict, thought_and_answer
 from rlrules.types import Message
@@ -184,14 +185,18 @@ class _Sampler:
         return "correct" if verdict.label == label else "wrong"
 
     async def _forced(self, question: Question, thought: str) -> Verdict:
-        written, labels = _closed(thought) + ANSWER_OPEN, LABELS[self._config.verdict]
-        if self._config.verdict == "multiclass":
-            # A minus may be one token with the bracket before it: the tag is left open for the label to close.
-            written, labels = written[:-1], tuple(ANSWER_OPEN[-1] + label for label in labels)
-        turn: Message = {"role": "assistant", "content": written}
-        asked = replace(question, messages=(*question.messages, turn), labels=labels)
-        verdict = read_verdict(await self._judge.ask(asked), labels)
-        return replace(verdict, label=verdict.label.removeprefix(ANSWER_OPEN[-1]))
+        turn: Message = {"role": "assistant", "content": _closed(thought) + UNCLOSED}
+        labels = LABELS[self._config.verdict]
+        asked = replace(
+            question,
+            messages=(*question.messages, turn),
+            labels=tuple(OPENING + label for label in labels),
+            max_tokens=LABEL_TOKENS,
+        )
+        answer = await self._judge.ask(asked)
+        # A server that is not held to the labels closes the tag and may go on, or leaves out what opens them.
+        text = answer.text.partition(ANSWER_CLOSE)[0].strip().removeprefix(OPENING)
+        return read_verdict(replace(answer, text=text), labels)
 
 
 def _sha(config: ThinkRmConfig, comparisons: Iterable[Comparison]) -> str:

@@ -25,6 +25,9 @@ from rlrules.judges.verdict import (
 from rlrules.types import Message
 
 MINUS, SIZES = "-", ("1", "2", "3")
+UNCLOSED, OPENING = ANSWER_OPEN[:-1], ANSWER_OPEN[-1]
+# A label, its sign and the tags around it.
+LABEL_TOKENS = 8
 # The last two are how some tokenizers show a leading blank.
 BLANKS = " \t\r\n▁Ġ"
 
@@ -99,7 +102,7 @@ class Comparer:
             # Greedy: what is left to chance is the thought.
             behind = replace(asked, temperature=0.0, draw=0)
             try:
-                verdict = await self._label(behind, *_up_to_label(answer, self._kind))
+                verdict = await self._label(behind, _up_to_label(answer), OPENING)
                 verdict, forced = replace(verdict, raw=answer.text), ran_out and bool(verdict.label)
             except JudgeFailure as failure:
                 told = f"{verdict.reason}; " if verdict.reason else ""
@@ -117,10 +120,17 @@ class Comparer:
             opening: What still stands between that and the label.
         """
         labels = LABELS[self._kind]
-        question = replace(_going_on(asked, written), labels=tuple(opening + label for label in labels))
+        # A server refuses what might not fit: beside a long thought there is room for little more than a label.
+        bounded = written or (self._judge.config.one_token_labels() and not told_by_one_token(labels))
+        question = replace(
+            _going_on(asked, written),
+            labels=tuple(opening + label for label in labels),
+            max_tokens=LABEL_TOKENS if bounded else None,
+        )
         answer = await self._judge.ask(question)
-        # A server that is not held to the labels closes the tag and may go on.
-        answer = replace(answer, text=answer.text.partition(ANSWER_CLOSE)[0])
+        # A server that is not held to the labels closes the tag and may go on, or leaves out what opens them.
+        text = answer.text.partition(ANSWER_CLOSE)[0].strip()
+        answer = replace(answer, text=opening + text.removeprefix(opening))
         verdict = read_verdict(answer, question.labels)
         if not verdict.label:
             return verdict
@@ -136,26 +146,30 @@ class Comparer:
     async def _found(
         self, asked: Question, written: str, opening: str, logprobs: Mapping[str, float]
     ) -> dict[str, float]:
-        """Each label's probability, from a labelled answer and, where labels begin alike, from what follows that."""
+        """Each label's probability, from a labelled answer and, where tokens are shorter, from what follows them."""
         labels = LABELS[self._kind]
-        if told_by_one_token(labels) or {opening + label for label in labels} <= logprobs.keys():
-            mass = label_probabilities(logprobs, tuple(opening + label for label in labels))
-            return {label.removeprefix(opening): value for label, value in mass.items()}
-        # A tokenizer may make one token of the opening and the sign: then nothing but the opening's own token tells
-        # the share of the positive numbers. Otherwise it tells nothing, and the sign stands behind it.
+        whole = {opening + label: label for label in labels}
+        if (not opening and told_by_one_token(labels)) or whole.keys() <= logprobs.keys():
+            mass = label_probabilities(logprobs, tuple(whole))
+            return {whole[label]: value for label, value in mass.items()}
+        # Some tokenizers make one token of the opening and what follows it, for some labels and not for others: what
+        # stands behind the opening's own token counts as far as that token is likely.
         begun: defaultdict[str, float] = defaultdict(float)
         for token, logprob in logprobs.items():
             begun[token.strip(BLANKS)] += math.exp(logprob)
-        behind, below = await asyncio.gather(
-            self._next(asked, written + opening, (MINUS, *SIZES)) if opening else _nothing(),
-            self._next(asked, written + opening + MINUS, SIZES),
-        )
         undecided = begun[opening] if opening else 0.0
-        if not below or (undecided and not behind):
+        signed = self._kind == "multiclass"
+        heads = (MINUS, *SIZES) if signed else labels
+        behind, below = await asyncio.gather(
+            self._next(asked, written + opening, heads) if undecided else _nothing(),
+            self._next(asked, written + opening + MINUS, SIZES) if signed else _nothing(),
+        )
+        if (undecided and not behind) or (signed and not below):
             return {}
-        negative = begun[opening + MINUS] + undecided * behind.get(MINUS, 0.0)
-        shares = {size: begun[opening + size] + undecided * behind.get(size, 0.0) for size in SIZES}
-        shares |= {MINUS + size: negative * below[size] for size in SIZES}
+        shares = {one: begun[opening + one] + undecided * behind.get(one, 0.0) for one in heads}
+        if signed:
+            negative = shares.pop(MINUS)
+            shares |= {MINUS + size: begun[opening + MINUS + size] + negative * below[size] for size in SIZES}
         total = sum(shares.values())
         return {label: shares[label] / total for label in labels} if total else {}
 
@@ -178,17 +192,18 @@ def _going_on(asked: Question, written: str) -> Question:
     return replace(asked, messages=(*asked.messages, turn))
 
 
-def _up_to_label(answer: Answer, kind: Kind) -> tuple[str, str]:
-    """The judge's turn up to its label, the thought closed where it was not; and what still opens the label."""
+def _up_to_label(answer: Answer) -> str:
+    """The judge's turn up to its label, the thought closed where it was not.
+
+    The tag is left open for the label to close: `>A` and `>-` are tokens of many tokenizers, `>B` of fewer, and behind
+    a bracket that stands alone a judge that knows them would hardly ever go on with what they begin.
+    """
     whole = f"{answer.reasoning}\n{THINK_CLOSE}\n\n{answer.text}" if answer.reasoning else answer.text
     # Missing where the template wrote it, where the server took it out, or where a model does not know of thoughts.
     if not whole.lstrip().startswith(THINK_OPEN):
         whole = f"{THINK_OPEN}\n{whole.lstrip()}"
     thought, close, after = whole.rpartition(THINK_CLOSE)
     if not close:
-        written = f"{whole.rstrip()}\n{THINK_CLOSE}\n\n"
-    else:
-        said, tag, _ = after.rpartition(ANSWER_OPEN)
-        written = thought + close + (said if tag else f"{after.rstrip()}\n\n")
-    # A minus may be one token with the bracket before it: the tag is left open for the label to close.
-    return (written + ANSWER_OPEN, "") if kind == "binary" else (written + ANSWER_OPEN[:-1], ANSWER_OPEN[-1])
+        return f"{whole.rstrip()}\n{THINK_CLOSE}\n\n{UNCLOSED}"
+    said, tag, _ = after.rpartition(ANSWER_OPEN)
+    return thought + close + (said if tag else f"{after.rstrip()}\n\n") + UNCLOSED

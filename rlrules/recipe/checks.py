@@ -12,17 +12,22 @@ from rlrules.data.tokenizers import counter_of, load_tokenizer
 from rlrules.data.tokens import conversation_rows, preference_rows
 from rlrules.errors import DataError, RecipeError, RlrulesError
 from rlrules.judges import Judge, JudgeFailure, Question, build_judge
-from rlrules.judges.verdict import read_verdict
+from rlrules.judges.verdict import THINK_OPEN, read_verdict
 from rlrules.models import resolve_model
 from rlrules.recipe.arguments import straddling
 from rlrules.recipe.build import Rewards, build_rewards
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, RewardModelRecipe, SftRecipe
+from rlrules.types import Message
 from rlrules.versions import version_problems
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
     from trl import GRPOConfig
+
+
+# Enough to see how a reply begins.
+SEED_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,10 @@ def static_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments"
     missing = [part for part, section in (("model", loaded.recipe.model), ("data", data)) if section is None]
     problems = [loaded.problem((), f"`{part}` is missing: a recipe needs it to train") for part in missing]
     if isinstance(loaded.recipe, GrpoRecipe):
-        problems += _layout_problems(loaded.of(GrpoRecipe), arguments)
+        policy = loaded.of(GrpoRecipe)
+        problems += (
+            objective_problems(policy) + _layout_problems(policy, arguments) + _group_problems(policy, arguments)
+        )
     if arguments.eval_strategy != "no" and (data is None or data.eval is None):
         problems.append(loaded.problem(("training", "eval_strategy"), "there is no `data.eval` to evaluate on"))
     every = exact_resume_every(arguments)
@@ -58,6 +66,16 @@ def static_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments"
         message = f"{arguments.save_steps:g} is no multiple of {every}: a run could not be resumed exactly from there"
         problems.append(loaded.problem(("training", "save_steps"), message))
     return problems + _peft_problems(loaded)
+
+
+def objective_problems(loaded: LoadedRecipe) -> list[str]:
+    """A line where the objective needs comparisons and no reward that it counts makes any."""
+    recipe = loaded.recipe
+    used = [name for name in recipe.objective.rewards_used() if name in recipe.rewards]
+    if not recipe.objective.compares or any(recipe.rewards[name].compares for name in used):
+        return []
+    message = f"none of {', '.join(used)} compares completions: weight a `preference`, or take `type: weighted_sum`"
+    return [loaded.problem(("objective", "weights"), message)]
 
 
 def check_training(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments") -> Prepared:
@@ -89,7 +107,7 @@ def check_training(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments")
             problems.append(loaded.problem(("data", part), str(error)))
     train, held_out = parts["train"], parts["eval"]
     if isinstance(recipe, GrpoRecipe):
-        problems += _group_problems(loaded.of(GrpoRecipe), arguments, train, held_out)
+        problems += _prompt_problems(loaded.of(GrpoRecipe), arguments, train, held_out)
     if problems or train is None:
         raise RecipeError(problems)
     return Prepared(model, tokenizer, train, held_out, rewards)
@@ -112,11 +130,18 @@ def token_counter(model: str) -> CountTokens:
 def ping_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:
     """Ask every judge one question, the cache left out; a line for each that does not answer as it must."""
     problems: list[str] = []
-    judges = loaded.recipe.judges if isinstance(loaded.recipe, GrpoRecipe) else {}
-    for name, config in judges.items():
-        judge = build_judge(name, config.model_copy(update={"cache": False}))
+    recipe = loaded.recipe
+    if not isinstance(recipe, GrpoRecipe):
+        return problems
+    for name, config in recipe.judges.items():
+        config = config.model_copy(update={"cache": False})
+        seeded = [key for key, reward in recipe.rewards.items() if name in reward.seeded_judges()]
         try:
-            asyncio.run(_ping(judge))
+            asyncio.run(_ping(build_judge(name, config)))
+            for url in getattr(config, "urls", [None]) if seeded else []:
+                # Servers of one judge are started one by one, each with a template of its own.
+                alone = config.model_copy(update={"urls": [url]}) if url else config
+                asyncio.run(_seed(build_judge(name, alone), url or config.model, seeded[0]))
         except RlrulesError as error:
             problems.append(loaded.problem(("judges", name), str(error)))
     return problems
@@ -141,6 +166,45 @@ async def _ping(judge: Judge) -> None:
         await judge.close()
     if verdict.outcome != "value":
         raise RecipeError([f"the judge answers, but not with a label: {verdict.reason}"])
+
+
+async def _seed(judge: Judge, where: str, reward: str) -> None:
+    """Hold the template that is really served to what a reward says of it."""
+    hello: Message = {"role": "user", "content": "Reply with the word Yes."}
+    try:
+        ending = await judge.prompt_end([hello])
+        if ending is None:
+            # Without a look at the prompt: a reply that opens its own thought was not begun inside one.
+            answer = await judge.ask(Question((hello,), "canary", max_tokens=SEED_TOKENS))
+            fits, told = not answer.text.lstrip().startswith(THINK_OPEN), f"a reply begins by {answer.text[:40]!r}"
+        else:
+            fits, told = ending.rstrip().endswith(THINK_OPEN), f"its prompt ends in {ending[-40:]!r}"
+    except JudgeFailure as failure:
+        raise RecipeError([f"the judge does not answer: {failure}"]) from failure
+    finally:
+        await judge.close()
+    if not fits:
+        raise RecipeError(
+            [
+                f"the chat template served by {where} does not open the thought: {told}; serve it with the template "
+                f"that the judge was trained with (vLLM: --chat-template), or set rewards.{reward}.seeded to false"
+            ]
+        )
+
+
+def _group_problems(loaded: LoadedRecipe, arguments: "GRPOConfig") -> list[str]:
+    recipe = loaded.recipe
+    problems: list[str] = []
+    sizes = {"num_generations": arguments.num_generations}
+    if arguments.eval_strategy != "no":
+        sizes["num_generations_eval"] = arguments.num_generations_eval or arguments.num_generations
+    for name, reward in recipe.rewards.items():
+        told = {key: problem for key, size in sizes.items() if (problem := reward.group_problem(size))}
+        problems += [loaded.problem(("training", key), f"reward {name!r}: {told[key]}") for key in told]
+    if recipe.objective.makes_advantages and arguments.scale_rewards != "none":
+        message = f"is {arguments.scale_rewards!r}: `{recipe.objective.type}` gives advantages, which TRL must take as "
+        problems.append(loaded.problem(("training", "scale_rewards"), message + "they are; set it to none"))
+    return problems
 
 
 def _layout_problems(loaded: LoadedRecipe, arguments: "GRPOConfig") -> list[str]:
@@ -177,7 +241,7 @@ def _rows(recipe: Recipe, part: str, tokenizer: Any, arguments: "TrainingArgumen
     return prompts
 
 
-def _group_problems(loaded: LoadedRecipe, arguments: "GRPOConfig", train: Rows | None, held: Rows | None) -> list[str]:
+def _prompt_problems(loaded: LoadedRecipe, arguments: "GRPOConfig", train: Rows | None, held: Rows | None) -> list[str]:
     problems: list[str] = []
     for part, prompts in (("train", train), ("eval", held)):
         if prompts is not None:

@@ -8,7 +8,7 @@ from rlrules.data.rows import Rows
 from rlrules.errors import RecipeError, RlrulesError
 from rlrules.recipe.arguments import training_arguments
 from rlrules.recipe.build import build_rewards
-from rlrules.recipe.checks import Prepared, check_training, ping_problems, static_problems
+from rlrules.recipe.checks import Prepared, check_training, objective_problems, ping_problems, static_problems
 from rlrules.recipe.load import LoadedRecipe
 from rlrules.recipe.schema import GrpoRecipe, Recipe
 from rlrules.versions import version_problems
@@ -38,6 +38,7 @@ def estimate(loaded: LoadedRecipe[Recipe], ranks: int, ping: bool, offline: bool
     problems = ping_problems(loaded) if ping else []
     if isinstance(recipe, GrpoRecipe) and recipe.model is None and recipe.data is None and not recipe.training:
         # Only judges, rewards and objective: a recipe to score and serve with.
+        problems += objective_problems(loaded.of(GrpoRecipe))
         if not offline:
             build_rewards(loaded.of(GrpoRecipe))
         if problems:
@@ -122,7 +123,8 @@ def _costs(
     rows = [("optimiser steps", total)]
     if offline:
         return rows
-    calls = sum(reward.calls_per_completion() for reward in recipe.rewards.values())
+    size = arguments.num_generations
+    calls = sum(reward.calls_per_group(size) for reward in recipe.rewards.values()) / size
     told = f"{calls:g} a completion, {calls * completions:,.0f} a step"
     bound = completions * (arguments.max_completion_length or 0)
     tokens = f"at most {bound:,.0f} generated a step"
@@ -133,7 +135,12 @@ def _costs(
 
 
 def _calls_told(recipe: GrpoRecipe, offline: bool) -> str:
-    return "unknown" if offline else f"{sum(r.calls_per_completion() for r in recipe.rewards.values()):g}"
+    rewards = recipe.rewards.values()
+    if offline:
+        return "unknown"
+    calls = f"{sum(reward.calls_per_completion() for reward in rewards):g}"
+    comparing = [name for name, reward in recipe.rewards.items() if reward.compares]
+    return f"{calls}, and those of {', '.join(comparing)} by the size of the groups" if comparing else calls
 
 
 def _memory(model: str, arguments: Any, loaded: LoadedRecipe[Recipe]) -> str:

@@ -77,9 +77,8 @@ class PreferenceConfig(ScorerConfig):
         return (self.judge,) if self.seeded else ()
 
     def calls_per_group(self, size: int) -> float:
-        """Calls for all comparisons of a group, verdicts that must be forced not counted."""
-        several = self.verdict == "multiclass"
-        behind = 0 if self.strength != "probability" else (1 + 2 * several if self.think else int(several))
+        """Calls for all comparisons of a group at most, verdicts that must be forced not counted."""
+        behind = int(self.verdict == "multiclass") + (2 if self.think else 0) if self.strength == "probability" else 0
         orders = 2 if self.order == "both" else 1
         return len(designed(self.design, size)) * orders * self.votes * (1 + behind)
 

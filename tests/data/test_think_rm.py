@@ -201,15 +201,15 @@ def test_forcing_closes_the_thought_and_decodes_behind_it(tmp_path: Path, tokeni
     def reply(question: Question) -> Reply:
         if not question.continues:
             return Answer(shapes[question.draw], finish_reason="length")
-        end = "<answer>" if kind == "binary" else "<answer"
-        assert question.messages[-1]["content"] == f"<think>\nI wonder\n</think>\n\n{end}"
+        # The tag is left for the label to close, as tokenizers cut it.
+        assert question.messages[-1]["content"] == "<think>\nI wonder\n</think>\n\n<answer"
         label = right(question.messages)
-        return label if kind == "binary" else (">-2" if label == "A" else ">2")
+        return f">{label}" if kind == "binary" else (">-2" if label == "A" else ">2</answer>, I think")
 
     made, questions = build(tmp_path, tokenizer, reply, verdict=kind, samples=3, force=True)
     assert made.accepted == 4 and made.counts["samples_forced"] == 12 == made.counts["samples_correct"]
     asked = [question for question in questions if question.continues]
-    labels = ("A", "B") if kind == "binary" else (">-3", ">-2", ">-1", ">1", ">2", ">3")
+    labels = (">A", ">B") if kind == "binary" else (">-3", ">-2", ">-1", ">1", ">2", ">3")
     assert {question.labels for question in asked} == {labels}
     [row, *_] = lines(tmp_path, "accepted")
     assert row["completion"] == target("I wonder", row["label"])

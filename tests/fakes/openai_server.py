@@ -93,6 +93,23 @@ def by_marker(marker: str) -> Callable[[Request], Reply]:
     return answer
 
 
+def compared(request: Request) -> tuple[str, str]:
+    """The two replies that a comparison shows, as A and as B."""
+    first, second = (part.split("\n", 2)[2] for part in prompt_of(request).split("The reply of assistant ")[-2:])
+    return first.rpartition("\n<</")[0], second.rpartition("\n<</")[0]
+
+
+def by_shorter(request: Request) -> Reply:
+    """A pairwise judge that prefers the shorter reply, by a label or at the end of a thought."""
+    if "The reply of assistant " not in prompt_of(request):
+        return by_hash(request)
+    first, second = compared(request)
+    label = "A" if len(first) < len(second) else "B"
+    # A label may close the tag that the turn before it has left open.
+    named = [known for known in labels_of(request) if known.endswith(label)]
+    return named[0] if named else f"<think>\nI count.\n</think>\n\n<answer>{label}</answer>"
+
+
 class FakeServer:
     """The server; a context manager that runs it on a thread.
 
@@ -332,6 +349,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--model", default="fake")
     parser.add_argument("--yes-if", default="", help="first label to prompts that hold this text, second to others")
+    parser.add_argument("--shorter-wins", action="store_true", help="of two replies that are compared")
     for field in fields(Faults):
         name = f"--{field.name.replace('_', '-')}"
         if isinstance(field.default, bool):
@@ -339,7 +357,7 @@ def main() -> None:
         else:
             parser.add_argument(name, type=type(field.default), default=field.default)
     given = vars(parser.parse_args())
-    answer = by_marker(given["yes_if"]) if given["yes_if"] else by_hash
+    answer = by_marker(given["yes_if"]) if given["yes_if"] else by_shorter if given["shorter_wins"] else by_hash
     faults = Faults(**{field.name: given[field.name] for field in fields(Faults)})
     server = FakeServer(answer, faults, given["port"], given["model"])
     asyncio.run(server.serve(lambda: print(server.url, flush=True)))

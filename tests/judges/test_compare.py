@@ -48,29 +48,37 @@ def test_a_thought_with_a_verdict_is_asked_for_once() -> None:
 @pytest.mark.parametrize(
     ("said", "written"),
     [
-        ("<think>\nA is", "<think>\nA is\n</think>\n\n<answer>"),
-        ("So A is", "<think>\nSo A is\n</think>\n\n<answer>"),  # Seeded, or a model that was never trained to think.
-        ("A.</think>\n\nIn short", "<think>\nA.</think>\n\nIn short\n\n<answer>"),
-        ("A.</think>\n\nIn short <answer>", "<think>\nA.</think>\n\nIn short <answer>"),
-        ("<think>I lean to <answer>A</answer> but", "<think>I lean to <answer>A</answer> but\n</think>\n\n<answer>"),
+        ("<think>\nA is", "<think>\nA is\n</think>\n\n<answer"),
+        ("So A is", "<think>\nSo A is\n</think>\n\n<answer"),  # Seeded, or a model that was never trained to think.
+        ("A.</think>\n\nIn short", "<think>\nA.</think>\n\nIn short\n\n<answer"),
+        ("A.</think>\n\nIn short <answer>", "<think>\nA.</think>\n\nIn short <answer"),
+        ("<think>I lean to <answer>A</answer> but", "<think>I lean to <answer>A</answer> but\n</think>\n\n<answer"),
     ],
 )
 def test_a_thought_that_runs_out_is_closed_and_its_verdict_decoded(said: str, written: str) -> None:
-    made, questions = compare(lambda q: "B" if q.labels else Answer(said, finish_reason="length"))
+    made, questions = compare(lambda q: ">B" if q.labels else Answer(said, finish_reason="length"))
     assert made.verdict.label == "B" and made.ran_out and made.forced
-    assert turn(questions[1]) == written and questions[1].labels == ("A", "B")
-    assert (questions[1].max_tokens, questions[1].temperature) == (1, 0.0)
+    assert turn(questions[1]) == written and questions[1].labels == (">A", ">B")
+    # A bound beside which a thought that filled the context still has room.
+    assert (questions[1].max_tokens, questions[1].temperature) == (8, 0.0)
     assert questions[1].messages[:-1] == questions[0].messages and made.characters == len(said)
+
+
+@pytest.mark.parametrize("said", [">B", "B", ">B</answer> or so", " B</answer>"])
+def test_a_server_that_is_not_held_to_labels_is_still_read(said: str) -> None:
+    thought = Answer("<think>hm", finish_reason="length")
+    made, _ = compare(lambda q: said if q.labels else thought)
+    assert made.verdict.label == "B" and made.forced
 
 
 def test_a_thought_kept_apart_by_the_server_goes_back_into_the_turn() -> None:
     first = Answer("", reasoning="A is", finish_reason="length")
-    made, _ = compare(lambda q: "A" if q.labels else first)
+    made, _ = compare(lambda q: ">A" if q.labels else first)
     assert made.forced and made.verdict.label == "A" and made.characters == 4
     made, questions = compare(
-        lambda q: Answer("A", logprobs=logs(A=0.6, B=0.2)) if q.labels else first, probabilities=True
+        lambda q: Answer(">A", logprobs=logs(**{">A": 0.6, ">B": 0.2})) if q.labels else first, probabilities=True
     )
-    assert turn(questions[1]) == "<think>\nA is\n</think>\n\n<answer>"
+    assert turn(questions[1]) == "<think>\nA is\n</think>\n\n<answer"
     assert made.verdict.probabilities == pytest.approx({"A": 0.75, "B": 0.25})
 
 
@@ -92,11 +100,11 @@ def test_a_template_that_refuses_the_continued_turn_leaves_it_truncated() -> Non
 def test_probabilities_are_those_behind_the_thought_as_it_was() -> None:
     def reply(question: Question) -> Reply:
         if question.labels:
-            return Answer("B", logprobs=logs(A=0.1, B=0.3, The=0.6))
+            return Answer(">B", logprobs=logs(**{">A": 0.1, ">B": 0.3, "The": 0.6}))
         return "<think>hm</think>So <answer>A</answer>"
 
     made, questions = compare(reply, probabilities=True)
-    assert turn(questions[1]) == "<think>hm</think>So <answer>"
+    assert turn(questions[1]) == "<think>hm</think>So <answer"
     # What is most probable behind this thought, not what was drawn.
     assert made.verdict.label == "B" and made.verdict.probabilities == pytest.approx({"A": 0.25, "B": 0.75})
     assert not made.forced
@@ -104,7 +112,7 @@ def test_probabilities_are_those_behind_the_thought_as_it_was() -> None:
 
 def test_probabilities_that_cannot_be_had_are_no_verdict() -> None:
     thought = "<think>hm</think><answer>A</answer>"
-    for answer in (Answer("A"), Answer("A", logprobs=logs(The=0.9))):
+    for answer in (Answer(">A"), Answer(">A", logprobs=logs(The=0.9)), Answer(">A", logprobs=logs(**{">": 0.9}))):
         made, _ = compare(lambda q, answer=answer: answer if q.labels else thought, probabilities=True)  # type: ignore[misc]
         assert made.verdict.outcome == "unparsed" and "no probabilities of labels" in made.verdict.reason
     failure = JudgeFailure("timeout", "late")
@@ -118,7 +126,31 @@ def test_without_a_thought_the_label_is_all(kind: Kind) -> None:
     made, [question] = compare(lambda _: label, kind, think=False)
     assert made.verdict.label == label and (made.characters, made.tokens) == (0, 0)
     # Numbers with a sign may take two tokens.
-    assert question.max_tokens == (1 if kind == "binary" else 1024)
+    assert question.max_tokens == (1 if kind == "binary" else 8)
+
+
+@pytest.mark.parametrize(
+    ("first", "behind"),
+    [
+        ({">A": 0.3, ">B": 0.1, "The": 0.6}, None),
+        ({">": 0.8, "The": 0.2}, {"A": 0.6, "B": 0.2, "C": 0.2}),
+        # One letter is a token with the bracket, the other is not: behind a bracket alone it is never expected.
+        ({">A": 0.6, ">": 0.2}, {"A": 0.001, "B": 0.999}),
+    ],
+    ids=["one token", "two tokens", "one letter each"],
+)
+def test_letters_as_tokenizers_cut_them(first: dict[str, float], behind: dict[str, float] | None) -> None:
+    def reply(question: Question) -> Reply:
+        if not question.labels:
+            return "<think>hm</think><answer>B</answer>"
+        if turn(question).endswith("<answer"):
+            return Answer(">A", logprobs=logs(**first))
+        assert turn(question).endswith("<answer>") and question.labels == ("A", "B") and behind is not None
+        return Answer("A", logprobs=logs(**behind))
+
+    made, questions = compare(reply, probabilities=True)
+    assert made.verdict.probabilities == pytest.approx({"A": 0.75, "B": 0.25}, abs=1e-3) and made.verdict.label == "A"
+    assert len(questions) == (2 if behind is None else 3)
 
 
 def test_a_number_behind_a_thought_closes_the_tag_itself() -> None:

@@ -1,6 +1,7 @@
 """Every recipe that ships, and the checks before a run."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rlrules.recipe.arguments import grpo_arguments, training_arguments
 from rlrules.recipe.checks import check_training, exact_resume_every, ping_problems, static_problems
 from rlrules.recipe.estimate import estimate
 from rlrules.recipe.load import LoadedRecipe, load_config, load_recipe
+from tests.fakes.openai_server import FakeServer, Request, labels_of
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(path for folder in ("recipes", "recipes/cpu") for path in (ROOT / folder).glob("*.yaml"))
@@ -89,6 +91,22 @@ def test_think_rm_s_numbers(name: str, epochs: int) -> None:
     assert exact_resume_every(arguments) == 4
     assert (arguments.num_train_epochs, arguments.learning_rate, arguments.beta) == (epochs, 2e-6, 1e-4)
     assert (arguments.epsilon, arguments.delta, arguments.temperature) == (0.2, 3.0, 1.0)
+
+
+def test_pairwise_s_numbers() -> None:
+    loaded = load_recipe("recipes/pairwise_rlhf.yaml")
+    arguments = grpo_arguments(loaded, Path("runs/x"))
+    ranks = 8
+    rollout = arguments.per_device_train_batch_size * arguments.steps_per_generation * ranks
+    assert rollout == 512 * 4 and exact_resume_every(arguments) == 4
+    assert arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * ranks == 512
+    # The released run's one order: 3,072 calls a rollout, 36,864 in 12 of them.
+    once = load_recipe("recipes/pairwise_rlhf.yaml", ["rewards.preference.order=fixed"]).recipe.rewards["preference"]
+    assert once.calls_per_group(4) * 512 == 3072
+    assert 3361 // 512 * 2 * 3072 == 36_864
+    baseline = load_recipe("recipes/pointwise_baseline.yaml").recipe
+    assert not baseline.judges and list(baseline.rewards) == ["reward_model"]
+    assert baseline.training == loaded.recipe.training | {"scale_rewards": "group"}
 
 
 def recipe(tmp_path: Path, **changes: object) -> LoadedRecipe:
@@ -214,3 +232,100 @@ def test_estimates(tmp_path: Path) -> None:
     assert rows["groups per rank"] == "1 whole groups a rollout"
     assert rows["tokens"] == "at most 256 generated a step, 2,560 in all"
     assert "reference 0.5" in rows["memory per rank"]
+
+
+PAIRWISE = {
+    "judges": {"judge": {"type": "local", "model": POLICY, "cache": False}},
+    "rewards": {"pref": {"type": "preference", "judge": "judge"}, "short": {"type": "length"}},
+    "objective": {"type": "pairwise", "weights": {"pref": 1, "short": 0.5}},
+}
+GROUPS = {"per_device_train_batch_size": 4, "num_generations": 4, "bf16": False, "scale_rewards": "none"}
+
+
+def test_advantages_are_not_to_be_scaled_again(tmp_path: Path) -> None:
+    loaded = recipe(tmp_path, **PAIRWISE, training=GROUPS)
+    assert static_problems(loaded, grpo_arguments(loaded, Path("runs/x"))) == []
+    for scale in ("group", "batch", None):
+        training = GROUPS | {"scale_rewards": scale}
+        [problem] = static(recipe(tmp_path, **PAIRWISE, training={k: v for k, v in training.items() if v is not None}))
+        assert f"training.scale_rewards: is {scale or 'group'!r}" in problem and "set it to none" in problem
+
+
+def static(loaded: LoadedRecipe) -> list[str]:
+    return static_problems(loaded, grpo_arguments(loaded, Path("runs/x")))
+
+
+def test_comparisons_need_something_that_compares(tmp_path: Path) -> None:
+    objective = {"type": "pairwise", "weights": {"short": 1}}
+    [problem] = static(recipe(tmp_path, **PAIRWISE | {"objective": objective}, training=GROUPS))
+    assert "objective.weights: none of short compares completions" in problem
+
+
+@pytest.mark.parametrize(
+    ("design", "training", "message"),
+    [
+        ("circulant-3", {"num_generations": 5, "per_device_train_batch_size": 5}, "take circulant-2 or circulant-4"),
+        (
+            "all",
+            {"eval_strategy": "steps", "eval_steps": 4, "num_generations_eval": 1},
+            "training.num_generations_eval: reward 'pref': comparisons need groups of 2 or more",
+        ),
+    ],
+)
+def test_groups_that_cannot_be_compared(tmp_path: Path, design: str, training: dict[str, object], message: str) -> None:
+    rewards = {"pref": {"type": "preference", "judge": "judge", "design": design}}
+    objective = {"type": "pairwise", "weights": {"pref": 1}}
+    changes = PAIRWISE | {"rewards": rewards, "objective": objective}
+    found = static(recipe(tmp_path, **changes, training=GROUPS | training))
+    assert any(message in problem for problem in found), found
+
+
+def seeded_recipe(tmp_path: Path, *urls: str, **fields: object) -> LoadedRecipe:
+    judges = {"judge": {"type": "openai", "urls": urls, "model": "fake", "cache": False, "timeout_s": 5, "retries": 0}}
+    rewards = {"pref": {"type": "preference", "judge": "judge", "seeded": True, **fields}}
+    objective = {"type": "pairwise", "weights": {"pref": 1}}
+    return recipe(tmp_path, judges=judges, rewards=rewards, objective=objective, training=GROUPS)
+
+
+def test_t19_a_template_without_the_think_seed_is_refused(tmp_path: Path) -> None:
+    with FakeServer(prompt_end="<|assistant|>\n<think>\n") as good, FakeServer(prompt_end="<|assistant|>\n") as bad:
+        assert ping_problems(seeded_recipe(tmp_path, good.url)) == []
+        for urls in ((bad.url,), (good.url, bad.url)):
+            [problem] = ping_problems(seeded_recipe(tmp_path, *urls))
+            assert "judges.judge: the chat template served by " + bad.url in problem
+            assert "does not open the thought: its prompt ends in '" in problem
+            assert "--chat-template" in problem and "rewards.pref.seeded" in problem
+        assert ping_problems(seeded_recipe(tmp_path, bad.url, seeded=False)) == []
+
+
+def test_t19_where_no_prompt_can_be_seen_a_reply_is_looked_at(tmp_path: Path) -> None:
+    def answer(opening: str) -> Callable[[Request], str]:
+        return lambda request: "Yes" if labels_of(request) else f"{opening}let me see </think> Yes."
+
+    with FakeServer(answer("<think>\n")) as unseeded, FakeServer(answer("")) as seeded:
+        assert ping_problems(seeded_recipe(tmp_path, seeded.url)) == []
+        [problem] = ping_problems(seeded_recipe(tmp_path, unseeded.url))
+    assert "a reply begins by '<think>" in problem
+
+
+def test_a_judge_in_this_process_is_looked_at_too(tmp_path: Path) -> None:
+    rewards = {"pref": {"type": "preference", "judge": "judge", "seeded": True}}
+    loaded = recipe(
+        tmp_path, **PAIRWISE | {"rewards": rewards, "objective": {"type": "pairwise", "weights": {"pref": 1}}}
+    )
+    [problem] = ping_problems(loaded)
+    assert f"the chat template served by {POLICY} does not open the thought" in problem
+
+
+def test_calls_of_comparisons_are_estimated(tmp_path: Path) -> None:
+    loaded = recipe(tmp_path, **PAIRWISE, training=GROUPS | {"max_steps": 2})
+    assert dict(estimate(loaded, 1, ping=False, offline=False))["judge calls"].startswith(
+        "3 a completion, 12 a step, 24"
+    )
+
+
+def test_a_recipe_to_score_with_is_held_to_its_objective(tmp_path: Path) -> None:
+    changes = PAIRWISE | {"objective": {"type": "pairwise", "weights": {"short": 1}}}
+    loaded = recipe(tmp_path, **changes, model=None, data=None, training={})
+    with pytest.raises(RecipeError, match="none of short compares completions"):
+        estimate(loaded, 1, ping=False, offline=True)

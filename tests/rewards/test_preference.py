@@ -116,7 +116,7 @@ def test_t11_one_call_a_pair_and_order() -> None:
         assert config(order="fixed").calls_per_group(size) == pairs
         assert config().calls_per_group(size) == 2 * pairs
     assert config(order="fixed").calls_per_group(4) * 512 == 3072
-    assert config(strength="probability", votes=3).calls_per_group(4) == 12 * 3 * 2
+    assert config(strength="probability", votes=3).calls_per_group(4) == 12 * 3 * 3
     assert config(strength="probability", verdict="multiclass").calls_per_group(4) == 12 * 4
     assert config(design="circulant-4", think=False).calls_per_group(16) == 64
 
@@ -126,11 +126,11 @@ def test_t11_one_call_a_pair_and_order() -> None:
 def test_the_calls_estimated_are_those_made(verdict: str, think: bool) -> None:
     fields = {"verdict": verdict, "think": think, "strength": "probability"}
     label = {"binary": "A", "multiclass": "2"}[verdict]
-    shares = {"A": 0.4, "B": 0.3, ">": 0.6, ">-": 0.1, "-": 0.1, "1": 0.1, "2": 0.3, "3": 0.1}
+    shares = {"A": 0.4, "B": 0.3, ">": 0.6, "-": 0.1, "1": 0.1, "2": 0.3, "3": 0.1}
     logprobs = {token: math.log(share) for token, share in shares.items()}
 
     def said(a: int, b: int, question: Question) -> Reply:
-        opening = question.labels[0][:1] if question.labels[:1] == (">-3",) else ""
+        opening = ">" if question.labels and question.labels[0].startswith(">") else ""
         return Answer(opening + label, logprobs=logprobs) if question.labels else thought(label)
 
     scored, questions = score(fields, said)
@@ -172,7 +172,7 @@ def test_probabilities_and_their_expectation() -> None:
             return thought("A")
         shares = [0.9, 0.1] if a < b else [0.4, 0.6]
         logs = dict(zip(question.labels, map(math.log, shares), strict=True))
-        return Answer("A", logprobs=logs)
+        return Answer(question.labels[0], logprobs=logs)
 
     scored, _ = score({"strength": "probability"}, said, count=2)
     # s_01 = 0.1 - 0.9, s_10 = 0.6 - 0.4, and d_01 is half of s_10 - s_01.
@@ -229,7 +229,7 @@ def test_what_shares_its_beginning_is_asked_for_together() -> None:
 
 def test_one_verdict_of_one_token_goes_ahead() -> None:
     for think, first in ((False, 1), (True, 12)):
-        judge, backend = scripted_judge(lambda q: "A" if q.labels else thought("A"))
+        judge, backend = scripted_judge(lambda q: q.labels[0] if q.labels else thought("A"))
         seen: list[int] = []
         complete = backend.complete
 
@@ -270,7 +270,7 @@ def test_parts_that_no_verdict_connects_are_unscored() -> None:
 def test_every_comparison_is_told_once_with_the_one_shown_first() -> None:
     def said(a: int, b: int, question: Question) -> Reply:
         if question.labels:
-            return Answer("B")
+            return Answer(">B")
         cut = (a, b) == (0, 1)
         return Answer("<think>Hm." if cut else thought("A"), finish_reason="length" if cut else "stop")
 
