@@ -84,5 +84,6 @@ def make_trainer(job: Job) -> Trainer:
     return RulesGRPOTrainer(scorer=scorer, **job.trainer_arguments("CAUSAL_LM"))
 
 
-def finish(job: Job, trainer: Trainer, folder: Path) -> None:
-    """Nothing is left to do."""
+def save(job: Job, trainer: Trainer, folder: Path) -> None:
+    """Save the trained model."""
+    trainer.save_model(str(folder))

@@ -60,8 +60,8 @@ class Method(Protocol):
         """TRL's trainer."""
         ...
 
-    def finish(self, job: Job, trainer: Trainer, folder: Path) -> None:
-        """What is done once all steps are, on all ranks, before the model is saved to `folder`."""
+    def save(self, job: Job, trainer: Trainer, folder: Path) -> None:
+        """Save the model once all steps are done, and do what belongs to that; on all ranks."""
         ...
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import AutoPeftModelForSequenceClassification, PeftModel
 from transformers import Trainer
 from trl import RewardTrainer
 
@@ -21,29 +22,42 @@ def make_trainer(job: Job) -> Trainer:
     return RewardTrainer(**job.trainer_arguments("SEQ_CLS"))
 
 
-def finish(job: Job, trainer: Trainer, folder: Path) -> None:
-    """Store the scores' mean and deviation over the held-out pairs, or over the trained ones where none are held out.
+def save(job: Job, trainer: Trainer, folder: Path) -> None:
+    """Save the classifier, with the mean and deviation of its scores over the held-out pairs in its config.
 
-    They go into the model's config as `mean` and `std`, which the `reward_model` scorer reads.
+    Where no pairs are held out they are those over the pairs it was trained on. The `reward_model` scorer reads them
+    as `mean` and `std`. Adapters are merged: neither that scorer nor a server takes them apart from their model.
     """
     held_out = trainer.eval_dataset is not None
     rewards = pair_scores(trainer, trainer.get_eval_dataloader() if held_out else _in_order(trainer))
     mean, std = rewards.mean().item(), rewards.std().item()
     accuracy = (rewards[:, 0] > rewards[:, 1]).float().mean().item()
-    found = {"mean": mean, "std": std}
-    if std > 0 and math.isfinite(std):
-        trainer.model.config.update(found)
-    if job.log is not None:
-        # Of an adapter alone PEFT saves no config, and the scorer would look for one in vain.
-        trainer.model.config.save_pretrained(folder)
-        part = "held_out" if held_out else "train"
-        values = {f"scores/{name}": value for name, value in found.items()}
-        job.log.metrics(trainer.state.global_step, {**values, f"scores/{part}_accuracy": accuracy})
-        print(
-            f"{'held-out' if held_out else 'training'} pairs: the better answer scores higher in {accuracy:.1%} of "
-            f"{len(rewards)}; scores have mean {mean:.4g} and deviation {std:.4g}",
-            flush=True,
-        )
+    if math.isfinite(std) and std > 0:
+        trainer.model.config.update({"mean": mean, "std": std})
+    trainer.save_model(str(folder))
+    if job.log is None:
+        return
+    if isinstance(trainer.model, PeftModel):
+        _merge(folder, trainer.model.config, job)
+    part, told = ("held_out", "held-out") if held_out else ("train", "training")
+    values = {"scores/mean": mean, "scores/std": std, f"scores/{part}_accuracy": accuracy}
+    job.log.metrics(trainer.state.global_step, values)
+    print(
+        f"{told} pairs: the better answer scores higher in {accuracy:.1%} of {len(rewards)}; scores have mean "
+        f"{mean:.4g} and deviation {std:.4g}",
+        flush=True,
+    )
+
+
+def _merge(folder: Path, config: Any, job: Job) -> None:
+    # From what was saved: in memory its parts may lie on other ranks.
+    dtype = job.arguments.model_init_kwargs["dtype"]
+    adapted = AutoPeftModelForSequenceClassification.from_pretrained(folder, num_labels=1, dtype=dtype)
+    merged = adapted.merge_and_unload()
+    merged.config.update({key: getattr(config, key) for key in ("mean", "std", "pad_token_id") if hasattr(config, key)})
+    merged.save_pretrained(folder)
+    for file in folder.glob("adapter_*"):
+        file.unlink()
 
 
 def pair_scores(trainer: Any, batches: Any) -> torch.Tensor:

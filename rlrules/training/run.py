@@ -114,8 +114,7 @@ def _train(
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop.received is None:
-        method.finish(job, trainer, folder / "model")
-        trainer.save_model(str(folder / "model"))
+        method.save(job, trainer, folder / "model")
         if state.is_main_process:
             # Whoever loads the model gets its tokenizer beside it, with the chat template that it was trained on.
             trainer.processing_class.save_pretrained(str(folder / "model"))

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from rlrules.cli import app
+from rlrules.data.preferences import JsonlPreferencesConfig, Preference
 from rlrules.rewards.base import Resources
 from rlrules.rewards.reward_model import RewardModelConfig
 from rlrules.types import Completion, Group
@@ -61,7 +62,7 @@ def logged(folder: Path) -> list[dict[str, Any]]:
 
 def test_fine_tuning_killed_and_resumed_equals_uninterrupted(tmp_path: Path, policy: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    training = {"max_steps": 40, "max_length": 220, "eval_strategy": "steps", "eval_steps": 20}
+    training = {"max_steps": 40, "max_length": 150, "eval_strategy": "steps", "eval_steps": 20}
     recipes = []
     for folder in (whole, broken):
         folder.mkdir()
@@ -112,13 +113,16 @@ def test_fine_tuning_adapters_with_a_template_of_ones_own(tmp_path: Path, policy
     )
 
 
-def normalised_scores(model: Path, limit: int | None) -> torch.Tensor:
+def preferences(limit: int) -> list[Preference]:
+    return list(JsonlPreferencesConfig(path=str(PREFERENCES), limit=limit).load())
+
+
+def normalised_scores(model: Path, limit: int) -> torch.Tensor:
     """Shape (N, 2): what the scorer gives the chosen and the rejected answer, with the stored mean and deviation."""
     scorer = RewardModelConfig(model=str(model), normalize=True).build(Resources())
-    pairs = [(row["prompt"], (row["chosen"], row["rejected"])) for row in lines(PREFERENCES)][:limit]
     groups = [
-        Group(({"role": "user", "content": prompt},), tuple(Completion(text, 1) for text in texts))
-        for prompt, texts in pairs
+        Group(pair.prompt, tuple(Completion(str(text), 1) for text in (pair.chosen, pair.rejected)))
+        for pair in preferences(limit)
     ]
 
     async def score() -> list[list[float]]:
@@ -129,7 +133,7 @@ def normalised_scores(model: Path, limit: int | None) -> torch.Tensor:
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_reward_model_stores_what_its_scores_are_normalised_by(tmp_path: Path, policy: Path, ranks: int) -> None:
-    source = {"type": "jsonl", "path": str(PREFERENCES), "seed": None}
+    source = {"type": "jsonl", "path": str(PREFERENCES)}
     # 11 pairs: no batch size divides them, neither on one rank nor on two.
     data = {"eval": {**source, "limit": 11}, "margin": True}
     training = {"max_steps": 12, "eval_strategy": "steps", "eval_steps": 6}
@@ -155,19 +159,23 @@ def test_a_reward_model_stores_what_its_scores_are_normalised_by(tmp_path: Path,
 
 def test_an_adapter_as_reward_model_without_held_out_pairs(tmp_path: Path, policy: Path) -> None:
     model = {"peft": {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}}
-    source = {"type": "jsonl", "path": str(PREFERENCES), "seed": None, "limit": 10}
+    source = {"type": "jsonl", "path": str(PREFERENCES), "limit": 10}
     code, output = run(tmp_path, write(tmp_path, policy, "reward_model", source, model=model))
     assert code == 0, output
     assert "training pairs: the better answer scores higher in" in output
-    assert any("lora_" in name for name in load_file(tmp_path / "runs/run/model/adapter_model.safetensors"))
-    scores = normalised_scores(tmp_path / "runs/run/model", 10)
+    model_folder = tmp_path / "runs/run/model"
+    assert not list(model_folder.glob("adapter_*"))
+    before, after = (load_file(folder / "model.safetensors") for folder in (policy, model_folder))
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(before[name], after[name]), "the adapter is merged into the weights"
+    scores = normalised_scores(model_folder, 10)
     assert float(scores.mean()) == pytest.approx(0, abs=1e-4)
     assert float(scores.std()) == pytest.approx(1, abs=1e-4)
 
 
 def reasoner(request: dict[str, Any]) -> str:
-    """Right in one of two draws, but never readable about mortgages."""
-    if "mortgage" in prompt_of(request):
+    """Right in one of two draws, but never readable about the first preference."""
+    if str(preferences(1)[0].prompt[0]["content"]) in prompt_of(request):
         return "I cannot say."
     draw = request["seed"]
     return f"<think>\n{'word ' * (draw + 1)}\n</think>\n\n<answer>{'AB'[draw % 2]}</answer>"
@@ -175,16 +183,17 @@ def reasoner(request: dict[str, Any]) -> str:
 
 def test_a_judge_from_its_data_to_its_rewards(tmp_path: Path, policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    data = {"type": "jsonl", "path": str(PREFERENCES), "limit": 12, "seed": None}
+    data = {"type": "jsonl", "path": str(PREFERENCES), "limit": 12}
     with FakeServer(reasoner) as server:
         judge = {"type": "openai", "urls": [server.url], "model": "fake", "temperature": 0.6, "cache": False}
         config = {"judge": judge, "tokenizer": EMBEDDED, "data": data, "samples": 2, "max_length": 1200}
         Path("data.yaml").write_text(json.dumps(config))
         result = CliRunner().invoke(app, ["data", "think-rm", "data.yaml", "-o", "warm_up"])
         assert result.exit_code == 0, result.output
+    unreadable = preferences(1)[0].id
     accepted = lines(tmp_path / "warm_up/accepted.jsonl")
     skipped = lines(tmp_path / "warm_up/skipped.jsonl")
-    assert len(accepted) == 11 and [(row["id"], row["reason"]) for row in skipped] == [("f01", "no verdict")]
+    assert len(accepted) == 11 and [(row["id"], row["reason"]) for row in skipped] == [(unreadable, "no verdict")]
 
     sft = write(tmp_path, policy, "sft", {"type": "conversations", "path": "warm_up/accepted.jsonl"})
     code, output = run(tmp_path, sft, "name=warm", "training.max_length=1200", "training.max_steps=2")
@@ -213,7 +222,7 @@ def test_a_judge_from_its_data_to_its_rewards(tmp_path: Path, policy: Path, monk
     for line in made:
         assert line["label"] in ("A", "B") and line["scores"]["right"] in (0.0, 1.0)
         assert {message["role"] for message in line["prompt"]} == {"system", "user"}
-        assert line["id"] != "f01"
+        assert line["id"] != unreadable
     model = tmp_path / "runs/run/model"
     tokenizer = AutoTokenizer.from_pretrained(model)
     chat = [{"role": "user", "content": "Which?"}]

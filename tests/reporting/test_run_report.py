@@ -114,6 +114,22 @@ def test_every_section_and_nothing_of_trls_own_reward(usual: str) -> None:
     assert "checkpoints/" not in text
 
 
+def test_a_run_without_completions(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: rm\nmethod: reward_model\nmodel: {name: org/base}\n")
+    steps = [{"step": n, "loss": 0.7 - 0.01 * n, "accuracy": 0.5 + 0.01 * n, "margin": 0.1 * n} for n in range(1, 21)]
+    last = [{"step": 20, "train_runtime": 90.0}, {"step": 20, "scores/mean": 0.5, "scores/held_out_accuracy": 0.875}]
+    write_lines(tmp_path / "metrics.jsonl", [*steps, {"step": 20, "eval_loss": 0.55, "eval_accuracy": 0.8}, *last])
+    page = report(tmp_path)
+    text = words(page)
+    assert "rm reward_model on org/base" in text
+    assert re.search(r"Right order ?87\.5% ?of the held-out pairs", text)
+    assert re.search(r"Time ?1 min 30 s", text)
+    assert "Pairs in the right order" in text and "held out, last 0.800" in text
+    for absent in ("Completions", "Unscored", "Judge health"):
+        assert absent not in text
+    assert 'id="health"' not in page and 'id="completions"' not in page
+
+
 def test_rules_stand_in_natural_order(usual: str) -> None:
     assert re.findall(r'<td class="rule">(r\d+)</td>', usual) == [f"r{place}" for place in range(1, 11)]
 
