@@ -1,8 +1,5 @@
-"""The command line: `rlrules check|score|rules|report`."""
+"""The command line: `rlrules check|score|rules|data|report`."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -10,25 +7,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from rlrules.commands import told
+from rlrules.data.cli import app as data_app
 from rlrules.environment import prepare_environment
-from rlrules.errors import RlrulesError
 from rlrules.rules.cli import app as rules_app
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, help=__doc__)
 app.add_typer(rules_app, name="rules", help="AutoRule: preferences -> rules -> agreement report.")
+app.add_typer(data_app, name="data", help="Build a method's training set.")
 
 Recipe = Annotated[str, typer.Argument(help="The recipe's YAML file.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Dotted assignments: training.learning_rate=1e-6")]
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Print an expected error as its own lines and exit with 2, without a traceback."""
-    try:
-        yield
-    except RlrulesError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from None
 
 
 @app.command()
@@ -65,9 +54,10 @@ def score(
     with told():
         from rlrules.offline import score_file
         from rlrules.recipe.load import load_recipe
+        from rlrules.recipe.schema import GrpoRecipe
         from rlrules.types import Progress
 
-        loaded = load_recipe(recipe, overrides or ())
+        loaded = load_recipe(recipe, overrides or ()).of(GrpoRecipe)
         summary = score_file(loaded, rows, out, Progress(step, max(step, total_steps)))
     table = Table(
         "reward", "mean", "unscored", title=f"{summary.lines} completions in {summary.groups} groups -> {out}"

@@ -22,6 +22,7 @@ from rlrules.data.preferences_base import (
     messages_of,
     number_of,
     parted,
+    shown_first,
     simplest,
     text_of,
     user,
@@ -35,6 +36,7 @@ __all__ = [
     "AnyPreferenceConfig",
     "HHRLHFConfig",
     "HelpSteer2Config",
+    "HelpSteer3Config",
     "JsonlPreferencesConfig",
     "LeftOut",
     "MTBenchHumanConfig",
@@ -46,6 +48,7 @@ __all__ = [
     "UltraFeedbackConfig",
     "as_turns",
     "last_answer",
+    "shown_first",
     "ultrafeedback_filter",
 ]
 
@@ -54,7 +57,10 @@ _HELPSTEER_TURN = re.compile(r"\n<extra_id_1>(User|Assistant)\n")
 
 
 class JsonlPreferencesConfig(PreferenceConfig):
-    """Any rows with `prompt`, `chosen` and `rejected`, each text or messages; `id` and other columns as they are."""
+    """Any rows with `prompt`, `chosen` and `rejected`, each text or messages; other columns as they are.
+
+    `id` and `strength`, a number above 0, may stand beside them.
+    """
 
     type: Literal["jsonl"] = "jsonl"
 
@@ -63,14 +69,18 @@ class JsonlPreferencesConfig(PreferenceConfig):
         prompt = messages_of(row, "prompt", where)
         if prompt[-1]["role"] != "user":
             raise DataError(f"{where}: `prompt`: ends with {prompt[-1]['role']!r}; it must end with the user's turn")
-        rest = {key: value for key, value in row.items() if key not in ("id", "prompt", "chosen", "rejected")}
+        strength = number_of(row, "strength", where) if row.get("strength") is not None else None
+        if strength is not None and strength <= 0:
+            raise DataError(f"{where}: `strength`: {strength:g} is not above 0; swap the answers, or leave the row out")
+        named = ("id", "prompt", "chosen", "rejected", "strength")
         return Preference(
             id=str(row.get("id") or f"row-{number}"),
             source=Path(self.path).stem,
             prompt=prompt,
             chosen=_response(row, "chosen", where),
             rejected=_response(row, "rejected", where),
-            meta=rest,
+            strength=strength,
+            meta={key: value for key, value in row.items() if key not in named},
         )
 
 
@@ -84,7 +94,7 @@ class UltraFeedbackConfig(PreferenceConfig):
         None, description="Apply AutoRule's training filter, lengths counted in this model's tokens; null: all rows."
     )
 
-    def read(self, row: Row, number: int, where: str) -> Preference | LeftOut:
+    def read(self, row: Row, number: int, where: str) -> Preference:
         """Turn one row into a preference; its strength is the difference of the two scores."""
         chosen, rejected = _conversation(row, "chosen", where), _conversation(row, "rejected", where)
         prompt, better, worse = parted(chosen, rejected)
@@ -140,23 +150,13 @@ class HelpSteer2Config(PreferenceConfig):
         if local.suffix or (local.is_dir() and not (local / "preference").is_dir()):
             yield from located_rows(self.path, "train")
             return
-        import datasets
-
-        try:
-            # On the hub both splits lie in one file, in a folder of their own.
-            found = datasets.load_dataset(self.path, data_dir="preference", split="train")
-        except Exception as error:
-            told = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            raise DataError(f"data {self.path!r}, folder 'preference': {told}") from error
-        for number, row in enumerate(found, 1):
-            yield f"{self.path}, row {number}", row
+        # On the hub both splits lie in one file, in a folder of their own.
+        yield from _hub_rows(self.path, "train", data_dir="preference")
 
     def read(self, row: Row, number: int, where: str) -> Preference | LeftOut:
         """Turn one row into a preference."""
         first, second = text_of(row, "response_1", where), text_of(row, "response_2", where)
-        strength = number_of(row, "preference_strength", where)
-        if strength not in range(-3, 4):
-            raise DataError(f"{where}: `preference_strength`: expected a whole number from -3 to 3, got {strength:g}")
+        strength = _signed(row, "preference_strength", where)
         if strength == 0:
             return LeftOut("tie")
         return Preference(
@@ -167,6 +167,40 @@ class HelpSteer2Config(PreferenceConfig):
             rejected=second if strength < 0 else first,
             strength=abs(strength),
             meta={"preference_strength": int(strength)},
+        )
+
+
+class HelpSteer3Config(PreferenceConfig):
+    """HelpSteer3's preferences, by the same scale; Think-RM only evaluates on them."""
+
+    type: Literal["helpsteer3"] = "helpsteer3"
+    path: str = "nvidia/HelpSteer3"
+    split: str = Field("validation", description="`train` or `validation`.")
+
+    def rows(self) -> Iterator[tuple[str, Row]]:
+        """The rows of the split."""
+        local = Path(self.path)
+        if local.suffix or local.is_dir():
+            return located_rows(self.path, self.split)
+        return _hub_rows(self.path, self.split, name="preference")
+
+    def read(self, row: Row, number: int, where: str) -> Preference | LeftOut:
+        """Turn one row into a preference."""
+        first, second = text_of(row, "response1", where), text_of(row, "response2", where)
+        strength = _signed(row, "overall_preference", where)
+        if strength == 0:
+            return LeftOut("tie")
+        prompt = messages_of(row, "context", where)
+        if prompt[-1]["role"] != "user":
+            raise DataError(f"{where}: `context`: ends with {prompt[-1]['role']!r}; it must end with the user's turn")
+        return Preference(
+            id=f"{self.split}-{number}",
+            source="helpsteer3",
+            prompt=prompt,
+            chosen=first if strength < 0 else second,
+            rejected=second if strength < 0 else first,
+            strength=abs(strength),
+            meta={"overall_preference": int(strength), "domain": row.get("domain"), "language": row.get("language")},
         )
 
 
@@ -196,6 +230,7 @@ AnyPreferenceConfig = Annotated[
     | MTBenchHumanConfig
     | MTBenchPairsConfig
     | HelpSteer2Config
+    | HelpSteer3Config
     | HHRLHFConfig,
     Field(discriminator="type"),
 ]
@@ -264,6 +299,26 @@ def _conversation(row: Row, name: str, where: str) -> tuple[Message, ...]:
     if turns[-1]["role"] != "assistant":
         raise DataError(f"{where}: `{name}`: ends with {turns[-1]['role']!r}; it must end with the assistant's turn")
     return turns
+
+
+def _hub_rows(path: str, split: str, **where: str) -> Iterator[tuple[str, Row]]:
+    import datasets
+
+    try:
+        found = datasets.load_dataset(path, split=split, **where)
+    except Exception as error:
+        told = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise DataError(f"data {path!r}, split {split!r} of {', '.join(where.values())}: {told}") from error
+    for number, row in enumerate(found, 1):
+        yield f"{path}, row {number}", row
+
+
+def _signed(row: Row, name: str, where: str) -> float:
+    """A strength from -3, the first response is much better, to 3."""
+    strength = number_of(row, name, where)
+    if strength not in range(-3, 4):
+        raise DataError(f"{where}: `{name}`: expected a whole number from -3 to 3, got {strength:g}")
+    return strength
 
 
 def _helpsteer_prompt(prompt: str, where: str) -> tuple[Message, ...]:

@@ -205,6 +205,18 @@ def simplest(turns: tuple[Message, ...]) -> Response:
     return content if len(turns) == 1 and isinstance(content, str) else turns
 
 
+def shown_first(number: int, seed: int) -> bool:
+    """Whether the preferred answer of a pair is the first one shown.
+
+    Of every two neighbours one, drawn from the seed, is: exactly half are, however many are taken.
+
+    Args:
+        number: The pair's place in its data, from 0.
+        seed: Of the order.
+    """
+    return bool((number + random.Random(f"{seed}:{number // 2}").randrange(2)) % 2)
+
+
 def parted(first: tuple[Message, ...], second: tuple[Message, ...]) -> tuple[tuple[Message, ...], Response, Response]:
     """Two conversations as the prompt they share and what each goes on with.
 

@@ -1,13 +1,31 @@
 """Rows from files and hubs, whatever they hold."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlrules.errors import DataError
 
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows ready for training, and what was left out on the way.
+
+    Attributes:
+        rows: What a trainer takes.
+        dropped: How many rows each condition left out.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    dropped: Mapping[str, int]
+
+    def left_out(self) -> str:
+        """What was left out, in words; empty where nothing was."""
+        return ", ".join(f"{count} by {name}" for name, count in self.dropped.items() if count)
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -58,3 +76,35 @@ def read_rows(path: str, split: str = "train") -> list[Row]:
         told = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         raise DataError(f"data {path!r}, split {split!r}: {told}") from error
     return list(found)
+
+
+def read_named(
+    path: str, split: str, columns: Mapping[str, str], where: Mapping[str, Any]
+) -> tuple[list[tuple[str, Row]], int]:
+    """Rows with their columns renamed, those kept that have the values in `where`.
+
+    Args:
+        path: As for `read_rows`.
+        split: Likewise.
+        columns: Our name -> the data's.
+        where: Values by our names.
+
+    Returns:
+        Each row with its place, for messages; and how many rows `where` left out.
+
+    Raises:
+        DataError: The rows cannot be had, or one lacks a column that `columns` or `where` names.
+    """
+    raw = read_rows(path, split)
+    renamed = {theirs: ours for ours, theirs in columns.items()}
+    kept: list[tuple[str, Row]] = []
+    for number, row in enumerate(raw, 1):
+        named = {renamed.get(key, key): value for key, value in row.items()}
+        place = f"data {path!r}, row {number}"
+        for column in (*where, *columns):
+            if column not in named:
+                theirs = columns.get(column, column)
+                raise DataError(f"{place}: no column {theirs!r} (there: {', '.join(row)})")
+        if all(named[key] == value for key, value in where.items()):
+            kept.append((place, named))
+    return kept, len(raw) - len(kept)

@@ -42,6 +42,18 @@ def after_thought(text: str) -> str:
     return text.rpartition(THINK_CLOSE)[2].strip()
 
 
+def thought_and_answer(answer: Answer) -> tuple[str, str]:
+    """The chain of thought and the visible answer, wherever the server puts the thought."""
+    if answer.reasoning:
+        return answer.reasoning.strip(), answer.text.strip()
+    before, closed, after = answer.text.rpartition(THINK_CLOSE)
+    if closed:
+        # Some chat templates open the thought in the prompt, so that only its end is in the answer.
+        return before.rpartition(THINK_OPEN)[2].strip(), after.strip()
+    before, opened, thought = answer.text.partition(THINK_OPEN)
+    return (thought.strip(), before.strip()) if opened else ("", answer.text.strip())
+
+
 def parse_label(text: str, labels: Sequence[str], cut: bool = False) -> str | None:
     """The one of `labels` that `text` is, whole, once its thought is left out; None where there is none.
 

@@ -2,31 +2,48 @@
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlrules.errors import RecipeError
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
+from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, SftRecipe
 
 if TYPE_CHECKING:
-    from trl import GRPOConfig
+    from transformers import TrainingArguments
+    from trl import GRPOConfig, RewardConfig, SFTConfig
 
 # Fields of TRL's that have another place here, with that place.
 _ELSEWHERE = {
     "output_dir": "the run directory is runs/NAME",
     "model_init_kwargs": "use `model`",
-    "reward_weights": "use `objective.weights`",
-    "multi_objective_aggregation": "use `objective: {type: weighted_sum, normalize: group}`",
     "resume_from_checkpoint": "use --resume",
-    "remove_unused_columns": "scorers need the columns",
-    "log_completions": "completions are always in completions.jsonl",
+    "remove_unused_columns": "the columns are needed",
     "logging_dir": "the run directory is runs/NAME",
     "run_name": "use `name`",
 }
+_ELSEWHERE_GRPO = _ELSEWHERE | {
+    "reward_weights": "use `objective.weights`",
+    "multi_objective_aggregation": "use `objective: {type: weighted_sum, normalize: group}`",
+    "log_completions": "completions are always in completions.jsonl",
+}
+_TOKENISED = _ELSEWHERE | {
+    "chat_template_path": "use `model.chat_template`",
+    "dataset_num_proc": "rows come to TRL as tokens",
+    "pad_token": "it is the tokenizer's",
+}
+_ELSEWHERE_SFT = _TOKENISED | {
+    "assistant_only_loss": "the loss is on each row's last answer",
+    "completion_only_loss": "the loss is on each row's last answer",
+    "dataset_kwargs": "rows come to TRL as tokens",
+    "dataset_text_field": "use `data.train.columns`",
+    "truncation_mode": "rows longer than max_length are left out, never cut",
+}
 
 
-def grpo_arguments(loaded: LoadedRecipe, run_dir: Path) -> "GRPOConfig":
-    """Make TRL's configuration for this process.
+def training_arguments(loaded: LoadedRecipe[Recipe], run_dir: Path) -> "TrainingArguments":
+    """Make TRL's configuration of the recipe's method for this process.
 
     What the section leaves out takes TRL's default, except: every step is logged, no tracker is reported to, and a
     machine without an accelerator computes on the CPU.
@@ -34,22 +51,65 @@ def grpo_arguments(loaded: LoadedRecipe, run_dir: Path) -> "GRPOConfig":
     Raises:
         RecipeError: Fields that TRL does not have, that have another place, or that TRL refuses.
     """
-    import torch
+    if isinstance(loaded.recipe, GrpoRecipe):
+        return grpo_arguments(loaded.of(GrpoRecipe), run_dir)
+    return sft_arguments(loaded, run_dir) if isinstance(loaded.recipe, SftRecipe) else reward_arguments(loaded, run_dir)
+
+
+def grpo_arguments(loaded: LoadedRecipe, run_dir: Path) -> "GRPOConfig":
+    """As `training_arguments`, for GRPO."""
     from trl import GRPOConfig
 
-    training, model = loaded.recipe.training, loaded.recipe.model
-    known = {field.name for field in dataclasses.fields(GRPOConfig) if field.init}
-    problems: list[str] = []
-    for key in training:
-        if key in _ELSEWHERE:
-            problems.append(loaded.problem(("training", key), f"cannot be set: {_ELSEWHERE[key]}"))
-        elif key not in known:
-            problems.append(loaded.problem(("training", key), "TRL has no such field" + did_you_mean(key, known)))
+    training = loaded.recipe.training
+    problems = _field_problems(loaded, GRPOConfig, _ELSEWHERE_GRPO)
     # TRL's own check is of all ranks' batch together, and says nothing of ranks.
     sizes = ("per_device_train_batch_size", "num_generations", "gradient_accumulation_steps")
     size, generations, accumulated = (training.get(name, getattr(GRPOConfig, name)) for name in sizes)
     if "generation_batch_size" not in training:
         problems += straddling(loaded, size, training.get("steps_per_generation", accumulated), generations)
+    return _made(loaded, GRPOConfig, problems, run_dir)
+
+
+def sft_arguments(loaded: LoadedRecipe[Recipe], run_dir: Path) -> "SFTConfig":
+    """As `training_arguments`, for fine-tuning."""
+    from trl import SFTConfig
+
+    return _made(loaded, SFTConfig, _field_problems(loaded, SFTConfig, _ELSEWHERE_SFT), run_dir)
+
+
+def reward_arguments(loaded: LoadedRecipe[Recipe], run_dir: Path) -> "RewardConfig":
+    """As `training_arguments`, for reward models."""
+    from trl import RewardConfig
+
+    return _made(loaded, RewardConfig, _field_problems(loaded, RewardConfig, _TOKENISED), run_dir)
+
+
+def straddling(loaded: LoadedRecipe, size: int, steps: int, generations: int) -> list[str]:
+    """A line where a rank's part of a rollout is not made of whole groups."""
+    if (size * steps) % generations == 0:
+        return []
+    message = (
+        f"groups would straddle ranks: per_device_train_batch_size ({size}) x steps_per_generation ({steps}) must be "
+        f"a multiple of num_generations ({generations})"
+    )
+    return [loaded.problem(("training", "num_generations"), message)]
+
+
+def _field_problems(loaded: LoadedRecipe[Recipe], config: Any, elsewhere: Mapping[str, str]) -> list[str]:
+    known = {field.name for field in dataclasses.fields(config) if field.init}
+    problems: list[str] = []
+    for key in loaded.recipe.training:
+        if key in elsewhere:
+            problems.append(loaded.problem(("training", key), f"cannot be set: {elsewhere[key]}"))
+        elif key not in known:
+            message = f"TRL's {config.__name__} has no such field{did_you_mean(key, known)}"
+            problems.append(loaded.problem(("training", key), message))
+    return problems
+
+
+def _made(loaded: LoadedRecipe[Recipe], config: Any, problems: list[str], run_dir: Path) -> Any:
+    import torch
+
     if problems:
         raise RecipeError(problems)
     defaults: dict[str, Any] = {
@@ -65,29 +125,18 @@ def grpo_arguments(loaded: LoadedRecipe, run_dir: Path) -> "GRPOConfig":
         "output_dir": str(run_dir / "checkpoints"),
         "run_name": loaded.recipe.name,
         "remove_unused_columns": False,
-        "model_init_kwargs": _model_arguments(model) if model else None,
+        "model_init_kwargs": _model_arguments(loaded.recipe.model) if loaded.recipe.model else None,
     }
     try:
         with warnings.catch_warnings():
             # TRL's own defaults use names that transformers is about to drop; nothing a recipe could mend.
             warnings.simplefilter("ignore", FutureWarning)
-            return GRPOConfig(**{**defaults, **training, **fixed})
+            return config(**{**defaults, **loaded.recipe.training, **fixed})
     except (TypeError, ValueError, ImportError) as error:
         raise RecipeError([loaded.problem(("training",), f"TRL refuses: {str(error).splitlines()[0]}")]) from error
 
 
-def straddling(loaded: LoadedRecipe, size: int, steps: int, generations: int) -> list[str]:
-    """A line where a rank's part of a rollout is not made of whole groups."""
-    if (size * steps) % generations == 0:
-        return []
-    message = (
-        f"groups would straddle ranks: per_device_train_batch_size ({size}) x steps_per_generation ({steps}) must be "
-        f"a multiple of num_generations ({generations})"
-    )
-    return [loaded.problem(("training", "num_generations"), message)]
-
-
-def _model_arguments(model: Any) -> dict[str, Any]:
+def _model_arguments(model: ModelSection) -> dict[str, Any]:
     arguments = {"dtype": model.dtype}
     if model.attn_implementation is not None:
         arguments["attn_implementation"] = model.attn_implementation

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rlrules.data.prompts import Prompts
+from rlrules.data.prompts_base import CountTokens
+from rlrules.data.rows import Rows
+from rlrules.data.tokenizers import counter_of, load_tokenizer
+from rlrules.data.tokens import conversation_rows, preference_rows
 from rlrules.errors import DataError, RecipeError, RlrulesError
 from rlrules.judges import Judge, JudgeFailure, Question, build_judge
 from rlrules.judges.verdict import THINK_OPEN, read_verdict
@@ -14,10 +17,12 @@ from rlrules.models import resolve_model
 from rlrules.recipe.arguments import straddling
 from rlrules.recipe.build import Rewards, build_rewards
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
+from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, RewardModelRecipe, SftRecipe
 from rlrules.types import Message
 from rlrules.versions import version_problems
 
 if TYPE_CHECKING:
+    from transformers import TrainingArguments
     from trl import GRPOConfig
 
 
@@ -31,23 +36,36 @@ class Prepared:
 
     Attributes:
         model: Hub id or folder.
-        train: Prompts to train on.
-        eval: Held-out prompts, where the recipe has any.
-        rewards: Judges and engine.
+        tokenizer: Its tokenizer or processor, with the recipe's chat template.
+        train: Rows to train on: prompts, or tokens.
+        eval: Held-out rows, where the recipe has any.
+        rewards: Judges and engine, where the method has any.
     """
 
     model: str
-    train: Prompts
-    eval: Prompts | None
-    rewards: Rewards
+    tokenizer: Any
+    train: Rows
+    eval: Rows | None
+    rewards: Rewards | None = None
 
 
-def static_problems(loaded: LoadedRecipe, arguments: "GRPOConfig") -> list[str]:
+def static_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments") -> list[str]:
     """What is wrong with a recipe to train, as far as it shows without its model, its data and its files."""
-    missing = [part for part in ("model", "data") if getattr(loaded.recipe, part) is None]
+    data = loaded.recipe.data
+    missing = [part for part, section in (("model", loaded.recipe.model), ("data", data)) if section is None]
     problems = [loaded.problem((), f"`{part}` is missing: a recipe needs it to train") for part in missing]
-    problems += objective_problems(loaded) + _layout_problems(loaded, arguments)
-    return problems + _group_problems(loaded, arguments) + _peft_problems(loaded)
+    if isinstance(loaded.recipe, GrpoRecipe):
+        policy = loaded.of(GrpoRecipe)
+        problems += (
+            objective_problems(policy) + _layout_problems(policy, arguments) + _group_problems(policy, arguments)
+        )
+    if arguments.eval_strategy != "no" and (data is None or data.eval is None):
+        problems.append(loaded.problem(("training", "eval_strategy"), "there is no `data.eval` to evaluate on"))
+    every = exact_resume_every(arguments)
+    if arguments.save_strategy == "steps" and arguments.save_steps % every:
+        message = f"{arguments.save_steps:g} is no multiple of {every}: a run could not be resumed exactly from there"
+        problems.append(loaded.problem(("training", "save_steps"), message))
+    return problems + _peft_problems(loaded)
 
 
 def objective_problems(loaded: LoadedRecipe) -> list[str]:
@@ -60,7 +78,7 @@ def objective_problems(loaded: LoadedRecipe) -> list[str]:
     return [loaded.problem(("objective", "weights"), message)]
 
 
-def check_training(loaded: LoadedRecipe, arguments: "GRPOConfig") -> Prepared:
+def check_training(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments") -> Prepared:
     """Check a recipe against TRL, the installed versions, its model, its data and its files.
 
     Raises:
@@ -70,34 +88,32 @@ def check_training(loaded: LoadedRecipe, arguments: "GRPOConfig") -> Prepared:
     problems = version_problems() + static_problems(loaded, arguments)
     if recipe.model is None or recipe.data is None:
         raise RecipeError(problems)
-    rewards, model, train, held_out = None, "", None, None
-    try:
-        rewards = build_rewards(loaded)
-    except RecipeError as error:
-        problems += error.problems
+    rewards: Rewards | None = None
+    if isinstance(recipe, GrpoRecipe):
+        try:
+            rewards = build_rewards(loaded.of(GrpoRecipe))
+        except RecipeError as error:
+            problems += error.problems
     try:
         model = resolve_model(recipe.model.name)
-        count = token_counter(model)
+        tokenizer = _tokenizer(model, recipe.model, recipe)
     except RlrulesError as error:
         raise RecipeError([*problems, loaded.problem(("model", "name"), str(error))]) from error
-    try:
-        train = recipe.data.train.load(count)
-        held_out = recipe.data.eval.load(count) if recipe.data.eval else None
-    except DataError as error:
-        problems.append(loaded.problem(("data",), str(error)))
-    for part, prompts in (("train", train), ("eval", held_out)):
-        if prompts is not None:
-            problems += _column_problems(loaded, part, prompts.rows)
-    needed = (arguments.generation_batch_size or 1) // arguments.num_generations
-    if train is not None and len(train.rows) < needed:
-        message = f"{len(train.rows)} prompts, but one generation batch takes {needed}; lower the batch or add data"
-        problems.append(loaded.problem(("data", "train"), message))
-    if problems or rewards is None or train is None:
+    parts: dict[str, Rows | None] = {"train": None, "eval": None}
+    for part in parts:
+        try:
+            parts[part] = _rows(recipe, part, tokenizer, arguments)
+        except DataError as error:
+            problems.append(loaded.problem(("data", part), str(error)))
+    train, held_out = parts["train"], parts["eval"]
+    if isinstance(recipe, GrpoRecipe):
+        problems += _prompt_problems(loaded.of(GrpoRecipe), arguments, train, held_out)
+    if problems or train is None:
         raise RecipeError(problems)
-    return Prepared(model, train, held_out, rewards)
+    return Prepared(model, tokenizer, train, held_out, rewards)
 
 
-def token_counter(model: str) -> Any:
+def token_counter(model: str) -> CountTokens:
     """Counts the tokens of a text with the tokenizer of `model` (hub id or folder).
 
     Raises:
@@ -106,18 +122,20 @@ def token_counter(model: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
+        return counter_of(AutoTokenizer.from_pretrained(model))
     except (OSError, ValueError) as error:
         raise DataError(f"no tokenizer for {model!r}: {str(error).splitlines()[0]}") from error
-    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def ping_problems(loaded: LoadedRecipe) -> list[str]:
+def ping_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:
     """Ask every judge one question, the cache left out; a line for each that does not answer as it must."""
     problems: list[str] = []
-    for name, config in loaded.recipe.judges.items():
+    recipe = loaded.recipe
+    if not isinstance(recipe, GrpoRecipe):
+        return problems
+    for name, config in recipe.judges.items():
         config = config.model_copy(update={"cache": False})
-        seeded = [key for key, reward in loaded.recipe.rewards.items() if name in reward.seeded_judges()]
+        seeded = [key for key, reward in recipe.rewards.items() if name in reward.seeded_judges()]
         try:
             asyncio.run(_ping(build_judge(name, config)))
             for url in getattr(config, "urls", [None]) if seeded else []:
@@ -129,8 +147,10 @@ def ping_problems(loaded: LoadedRecipe) -> list[str]:
     return problems
 
 
-def exact_resume_every(arguments: "GRPOConfig") -> int:
-    """Optimiser steps between two points at which no generated batch is half used."""
+def exact_resume_every(arguments: "TrainingArguments") -> int:
+    """Optimiser steps between two points at which no generated batch is half used; 1 where nothing is generated."""
+    if not hasattr(arguments, "num_generations"):
+        return 1
     block = int(arguments.steps_per_generation or 1) * int(arguments.num_iterations)
     accumulated = int(arguments.gradient_accumulation_steps)
     return math.lcm(block, accumulated) // accumulated
@@ -197,12 +217,39 @@ def _layout_problems(loaded: LoadedRecipe, arguments: "GRPOConfig") -> list[str]
             f"({arguments.per_device_eval_batch_size}) must be a multiple of num_generations_eval ({held_out})"
         )
         problems.append(loaded.problem(("training", "per_device_eval_batch_size"), message))
-    if arguments.eval_strategy != "no" and (loaded.recipe.data is None or loaded.recipe.data.eval is None):
-        problems.append(loaded.problem(("training", "eval_strategy"), "there is no `data.eval` to evaluate on"))
-    every = exact_resume_every(arguments)
-    if arguments.save_strategy == "steps" and arguments.save_steps % every:
-        message = f"{arguments.save_steps:g} is no multiple of {every}: a run could not be resumed exactly from there"
-        problems.append(loaded.problem(("training", "save_steps"), message))
+    return problems
+
+
+def _tokenizer(path: str, model: ModelSection, recipe: Recipe) -> Any:
+    # As TRL loads it where it is left to it.
+    sides = {"padding_side": "left", "truncation_side": "left"} if isinstance(recipe, GrpoRecipe) else {}
+    end = recipe.training.get("eos_token")
+    return load_tokenizer(path, model.chat_template, model.think_seed, end, **sides)
+
+
+def _rows(recipe: Recipe, part: str, tokenizer: Any, arguments: "TrainingArguments") -> Rows | None:
+    """The rows of data.PART; None where the recipe has none."""
+    source: Any = getattr(recipe.data, part)
+    if source is None:
+        return None
+    bound = getattr(arguments, "max_length", None)
+    if isinstance(recipe, SftRecipe):
+        return conversation_rows(tokenizer, source.load(counter_of(tokenizer)), bound)
+    if isinstance(recipe, RewardModelRecipe):
+        return preference_rows(tokenizer, source.load(), bound, recipe.data.margin)
+    prompts: Rows = source.load(counter_of(tokenizer))
+    return prompts
+
+
+def _prompt_problems(loaded: LoadedRecipe, arguments: "GRPOConfig", train: Rows | None, held: Rows | None) -> list[str]:
+    problems: list[str] = []
+    for part, prompts in (("train", train), ("eval", held)):
+        if prompts is not None:
+            problems += _column_problems(loaded, part, prompts.rows)
+    needed = (arguments.generation_batch_size or 1) // arguments.num_generations
+    if train is not None and len(train.rows) < needed:
+        message = f"{len(train.rows)} prompts, but one generation batch takes {needed}; lower the batch or add data"
+        problems.append(loaded.problem(("data", "train"), message))
     return problems
 
 
@@ -218,7 +265,7 @@ def _column_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str
     return problems
 
 
-def _peft_problems(loaded: LoadedRecipe) -> list[str]:
+def _peft_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:
     if loaded.recipe.model is None or loaded.recipe.model.peft is None:
         return []
     import dataclasses

@@ -2,13 +2,15 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rlrules.data.rows import Rows
 from rlrules.errors import RecipeError, RlrulesError
-from rlrules.recipe.arguments import grpo_arguments
+from rlrules.recipe.arguments import training_arguments
 from rlrules.recipe.build import build_rewards
-from rlrules.recipe.checks import check_training, objective_problems, ping_problems, static_problems
+from rlrules.recipe.checks import Prepared, check_training, objective_problems, ping_problems, static_problems
 from rlrules.recipe.load import LoadedRecipe
+from rlrules.recipe.schema import GrpoRecipe, Recipe
 from rlrules.versions import version_problems
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 GIB = 2**30
 
 
-def estimate(loaded: LoadedRecipe, ranks: int, ping: bool, offline: bool) -> list[tuple[str, str]]:
+def estimate(loaded: LoadedRecipe[Recipe], ranks: int, ping: bool, offline: bool) -> list[tuple[str, str]]:
     """Check a recipe and say what it will cost.
 
     Args:
@@ -34,31 +36,58 @@ def estimate(loaded: LoadedRecipe, ranks: int, ping: bool, offline: bool) -> lis
     """
     recipe = loaded.recipe
     problems = ping_problems(loaded) if ping else []
-    if recipe.model is None and recipe.data is None and not recipe.training:
+    if isinstance(recipe, GrpoRecipe) and recipe.model is None and recipe.data is None and not recipe.training:
         # Only judges, rewards and objective: a recipe to score and serve with.
-        problems += objective_problems(loaded)
+        problems += objective_problems(loaded.of(GrpoRecipe))
         if not offline:
-            build_rewards(loaded)
+            build_rewards(loaded.of(GrpoRecipe))
         if problems:
             raise RecipeError(problems)
-        return [("rewards", ", ".join(recipe.rewards)), ("judge calls per completion", _calls_told(loaded, offline))]
-    arguments = grpo_arguments(loaded, Path("runs") / recipe.name)
-    prompts: int | None = None
-    model = ""
+        return [("rewards", ", ".join(recipe.rewards)), ("judge calls per completion", _calls_told(recipe, offline))]
+    arguments = training_arguments(loaded, Path("runs") / recipe.name)
+    prepared: Prepared | None = None
     if offline:
         problems += version_problems() + static_problems(loaded, arguments)
     else:
         try:
             prepared = check_training(loaded, arguments)
-            prompts, model = len(prepared.train.rows), prepared.model
         except RecipeError as error:
             problems += error.problems
     if problems:
         raise RecipeError(problems)
-    rows = _batches(arguments, ranks, prompts)
-    steps = _steps(arguments, ranks, prompts)
-    rows += _costs(loaded, arguments, ranks, steps, offline)
-    return [*rows, ("memory per rank", _memory(model, arguments, loaded))]
+    if isinstance(recipe, GrpoRecipe):
+        prompts = len(prepared.train.rows) if prepared else None
+        rows = _batches(arguments, ranks, prompts)
+        rows += _costs(recipe, arguments, ranks, _steps(arguments, ranks, prompts), offline)
+    else:
+        rows = _passes(arguments, ranks, prepared)
+    if prepared and prepared.train.left_out():
+        rows.append(("left out", prepared.train.left_out()))
+    return [*rows, ("memory per rank", _memory(prepared.model if prepared else "", arguments, loaded))]
+
+
+def _passes(arguments: Any, ranks: int, prepared: Prepared | None) -> list[tuple[str, str]]:
+    """Of methods that go through given rows."""
+    size = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * ranks
+    rows = [("ranks", str(ranks)), ("effective batch", f"{size:,} rows an optimiser step")]
+    if prepared is None:
+        return [*rows, ("rows", "unknown"), ("optimiser steps", "unknown")]
+    steps: int | None = arguments.max_steps if arguments.max_steps > 0 else None
+    count = len(prepared.train.rows)
+    if steps is None and not getattr(arguments, "packing", False):
+        batches = math.ceil(count / (arguments.per_device_train_batch_size * ranks))
+        steps = math.ceil(arguments.num_train_epochs * math.ceil(batches / arguments.gradient_accumulation_steps))
+    lengths = _lengths(prepared.train)
+    return [
+        *rows,
+        ("rows", f"{count:,}" + (f", {len(prepared.eval.rows):,} held out" if prepared.eval else "")),
+        ("tokens", f"{sum(lengths):,} in all rows, {max(lengths):,} in the longest"),
+        ("optimiser steps", "decided by packing" if steps is None else f"{steps:,}"),
+    ]
+
+
+def _lengths(rows: Rows) -> list[int]:
+    return [sum(len(ids) for key, ids in row.items() if key.endswith("_ids")) for row in rows.rows]
 
 
 def _batches(arguments: "GRPOConfig", ranks: int, prompts: int | None) -> list[tuple[str, str]]:
@@ -86,7 +115,7 @@ def _steps(arguments: "GRPOConfig", ranks: int, prompts: int | None) -> int | No
 
 
 def _costs(
-    loaded: LoadedRecipe, arguments: "GRPOConfig", ranks: int, steps: int | None, offline: bool
+    recipe: GrpoRecipe, arguments: "GRPOConfig", ranks: int, steps: int | None, offline: bool
 ) -> list[tuple[str, str]]:
     batch = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * ranks
     completions = batch / arguments.num_iterations
@@ -95,7 +124,7 @@ def _costs(
     if offline:
         return rows
     size = arguments.num_generations
-    calls = sum(reward.calls_per_group(size) for reward in loaded.recipe.rewards.values()) / size
+    calls = sum(reward.calls_per_group(size) for reward in recipe.rewards.values()) / size
     told = f"{calls:g} a completion, {calls * completions:,.0f} a step"
     bound = completions * (arguments.max_completion_length or 0)
     tokens = f"at most {bound:,.0f} generated a step"
@@ -105,16 +134,16 @@ def _costs(
     return [*rows, ("judge calls", told), ("tokens", tokens)]
 
 
-def _calls_told(loaded: LoadedRecipe, offline: bool) -> str:
-    rewards = loaded.recipe.rewards.values()
+def _calls_told(recipe: GrpoRecipe, offline: bool) -> str:
+    rewards = recipe.rewards.values()
     if offline:
         return "unknown"
     calls = f"{sum(reward.calls_per_completion() for reward in rewards):g}"
-    comparing = [name for name, reward in loaded.recipe.rewards.items() if reward.compares]
+    comparing = [name for name, reward in recipe.rewards.items() if reward.compares]
     return f"{calls}, and those of {', '.join(comparing)} by the size of the groups" if comparing else calls
 
 
-def _memory(model: str, arguments: "GRPOConfig", loaded: LoadedRecipe) -> str:
+def _memory(model: str, arguments: Any, loaded: LoadedRecipe[Recipe]) -> str:
     """Weights, gradients and Adam's two moments, unsharded; activations come on top."""
     if not model or loaded.recipe.model is None:
         return "unknown without the model"
@@ -126,7 +155,7 @@ def _memory(model: str, arguments: "GRPOConfig", loaded: LoadedRecipe) -> str:
     weights = parameters * width
     trained = 0.02 if loaded.recipe.model.peft is not None else 1.0
     training = trained * parameters * (width + 2 * width)
-    reference = weights if arguments.beta and loaded.recipe.model.peft is None else 0
+    reference = weights if getattr(arguments, "beta", 0) and loaded.recipe.model.peft is None else 0
     told = f"weights {weights / GIB:.1f} + gradients and Adam {training / GIB:.1f}"
     told += f" + reference {reference / GIB:.1f}" if reference else ""
     return f"{told} = {(weights + training + reference) / GIB:.1f} GiB unsharded, activations on top"

@@ -5,20 +5,24 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from typing_extensions import TypeVar
 
 from rlrules.errors import RecipeError
-from rlrules.recipe.schema import Recipe
+from rlrules.recipe.schema import RECIPES, GrpoRecipe, Recipe
 from rlrules.rewards.base import ScorerConfig, config_class, scorer_config
 from rlrules.rewards.objective import AnyObjectiveConfig
 from rlrules.rewards.objective_base import ObjectiveConfig
 
 Keys = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R", bound=Recipe)
+R_co = TypeVar("R_co", bound=Recipe, covariant=True, default=GrpoRecipe)
 BASE = "base"
 
 
@@ -42,10 +46,10 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedRecipe:
+class LoadedRecipe(Generic[R_co]):
     """A validated recipe and where its parts came from."""
 
-    recipe: Recipe
+    recipe: R_co
     path: Path
     sources: Sources
 
@@ -53,8 +57,19 @@ class LoadedRecipe:
         """One line: place, dotted path, message."""
         return _problem(self.sources, path, message)
 
+    def of(self, kind: type[R]) -> "LoadedRecipe[R]":
+        """This recipe as one of another method.
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+        Raises:
+            RecipeError: It is none.
+        """
+        if isinstance(self.recipe, kind):
+            return cast("LoadedRecipe[R]", self)
+        wanted = next(method for method, other in RECIPES.items() if other is kind)
+        raise RecipeError([self.problem(("method",), f"is {self.recipe.method}; this needs a recipe of {wanted}")])
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe[Recipe]:
     """Load a recipe with its bases and overrides.
 
     Args:
@@ -66,14 +81,19 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe
     """
     merged, sources = _merge_files(Path(path), overrides)
     merged.setdefault("name", Path(path).stem)
-    problems: list[str] = []
+    method = merged.setdefault("method", "grpo")
+    if not isinstance(method, str) or method not in RECIPES:
+        hint = did_you_mean(str(method), RECIPES)
+        raise RecipeError([_problem(sources, ("method",), f"no method {method!r}{hint}")])
+    kind = RECIPES[method]
+    problems = _foreign_sections(merged, kind, sources)
     rewards = merged.get("rewards")
     if isinstance(rewards, dict):
         merged["rewards"] = {name: _reward(name, section, sources, problems) for name, section in rewards.items()}
     try:
-        recipe = Recipe.model_validate(merged)
+        recipe = kind.model_validate(merged)
     except ValidationError as error:
-        problems += validation_problems(error, Recipe, merged, sources)
+        problems += validation_problems(error, kind, merged, sources)
     problems += _reference_problems(merged, sources)
     if problems:
         raise RecipeError(problems)
@@ -87,6 +107,19 @@ def load_mapping(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, A
         RecipeError: A file is missing or not a YAML mapping, the bases form a cycle, an override is malformed.
     """
     return _merge_files(Path(path), overrides)[0]
+
+
+def load_config(path: str | Path, overrides: Sequence[str], model: type[M]) -> M:
+    """Load any YAML file by the same rules and validate it.
+
+    Raises:
+        RecipeError: All problems found, a line each.
+    """
+    content, sources = _merge_files(Path(path), overrides)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(validation_problems(error, model, content, sources)) from error
 
 
 def dump_resolved(recipe: Recipe, path: Path) -> None:
@@ -149,6 +182,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f" (known: {', '.join(known)})" if 0 < len(known) <= 20 else ""
+
+
+def _foreign_sections(merged: dict[str, Any], kind: type[Recipe], sources: Sources) -> list[str]:
+    """Take out the sections that only other methods have; a line for each."""
+    problems: list[str] = []
+    for section in [key for key in merged if key not in kind.model_fields]:
+        having = [method for method, other in RECIPES.items() if section in other.model_fields]
+        if having:
+            message = f"belongs to method {' or '.join(having)}; remove it from a recipe of {merged['method']}"
+            problems.append(_problem(sources, (section,), message))
+            del merged[section]
+    return problems
 
 
 def _reward(name: str, section: object, sources: Sources, problems: list[str]) -> ScorerConfig:

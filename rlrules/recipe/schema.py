@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator
 
+from rlrules.data.conversations import AnyConversationsConfig
+from rlrules.data.preferences import AnyPreferenceConfig
 from rlrules.data.prompts import AnyPromptsConfig
 from rlrules.judges import AnyJudgeConfig
 from rlrules.rewards.base import ScorerConfig, scorer_config
@@ -17,12 +19,14 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    """The policy."""
+    """The model to train."""
 
     name: str = Field(description="Hub id, folder, or package:NAME/FILE.gguf.")
     dtype: str = Field("float32", description="Type of the weights, by torch's name.")
     attn_implementation: str | None = Field(None, description="As in transformers; null lets it choose.")
     peft: dict[str, Any] | None = Field(None, description="Fields of peft's LoraConfig; null trains all weights.")
+    chat_template: str | None = Field(None, description="A Jinja file; null: the tokenizer's own template.")
+    think_seed: bool = Field(False, description="The template opens a thought wherever an answer is to be generated.")
 
 
 class DataSection(Section):
@@ -32,17 +36,43 @@ class DataSection(Section):
     eval: AnyPromptsConfig | None = Field(None, description="Held-out prompts, used where training.eval_strategy says.")
 
 
+class ConversationData(Section):
+    """Where answers to imitate come from."""
+
+    train: AnyConversationsConfig
+    eval: AnyConversationsConfig | None = Field(None, description="Held out, used where training.eval_strategy says.")
+
+
+class PreferenceData(Section):
+    """Where preferences come from."""
+
+    train: AnyPreferenceConfig
+    eval: AnyPreferenceConfig | None = Field(
+        None, description="Held out: evaluated where training.eval_strategy says, and what scores are normalised over."
+    )
+    margin: bool = Field(False, description="The chosen answer has to lead by its preference's strength.")
+
+
 class Recipe(Section):
-    """One experiment. `model`, `data` and `training` are needed to train, not to score."""
+    """What the recipes of all methods have."""
 
     name: str = Field(pattern=r"^[\w.-]+$", description="Default: the file's stem. The run directory is runs/NAME.")
-    method: Literal["grpo"] = "grpo"
+    method: str
     model: ModelSection | None = None
+    data: DataSection | ConversationData | PreferenceData | None = None
+    training: dict[str, Any] = Field(
+        default_factory=dict, description="Fields of TRL's GRPOConfig, SFTConfig or RewardConfig, by method."
+    )
+
+
+class GrpoRecipe(Recipe):
+    """Reinforcement learning. `model`, `data` and `training` are needed to train, not to score."""
+
+    method: Literal["grpo"] = "grpo"
     data: DataSection | None = None
     judges: dict[str, AnyJudgeConfig] = Field(default_factory=dict)
     rewards: dict[str, SerializeAsAny[ScorerConfig]] = Field(min_length=1)
     objective: AnyObjectiveConfig
-    training: dict[str, Any] = Field(default_factory=dict, description="Fields of TRL's GRPOConfig.")
 
     @field_validator("rewards", mode="before")
     @classmethod
@@ -52,3 +82,23 @@ class Recipe(Section):
     def required_rewards(self) -> list[str]:
         """Names of the rewards without which a completion has none."""
         return [name for name, reward in self.rewards.items() if reward.required]
+
+
+class SftRecipe(Recipe):
+    """Fine-tuning on given answers."""
+
+    method: Literal["sft"]
+    model: ModelSection
+    data: ConversationData
+
+
+class RewardModelRecipe(Recipe):
+    """A classifier with one output, trained on preferences."""
+
+    method: Literal["reward_model"]
+    model: ModelSection
+    data: PreferenceData
+
+
+RECIPES: dict[str, type[Recipe]] = {"grpo": GrpoRecipe, "sft": SftRecipe, "reward_model": RewardModelRecipe}
+"""By method."""

@@ -30,6 +30,8 @@ _TRAINING = (
     ("reward_std", "Reward spread", "SD"),
     ("frac_reward_zero_std", "Groups without spread", ""),
     ("mean_token_accuracy", "Token accuracy", "share"),
+    ("accuracy", "Pairs in the right order", "share"),
+    ("margin", "Lead of the better answer", "score"),
     ("step_time", "Time per step", "s"),
     ("time/scoring_s", "Scoring time", "s"),
     ("learning_rate", "Learning rate", ""),
@@ -208,10 +210,12 @@ def page(run: Run, completions: CompletionLog, folder: Path) -> Page:
 
 def _tiles(run: Run, completions: CompletionLog, judges: Sequence[JudgeView]) -> tuple[Tile, ...]:
     tiles = [Tile("Steps", f"{run.steps:,}", f"of {run.total_steps:,}" if run.total_steps else "")]
-    held_out = sum(completions.counts.values()) - completions.counts["train"]
-    tiles.append(
-        Tile("Completions", f"{completions.counts['train']:,}", f"and {held_out:,} held out" if held_out else "")
-    )
+    # Methods without rewards make no completions.
+    samples = bool(run.rewards) or sum(completions.counts.values()) > 0
+    if samples:
+        held_out = sum(completions.counts.values()) - completions.counts["train"]
+        told = f"and {held_out:,} held out" if held_out else ""
+        tiles.append(Tile("Completions", f"{completions.counts['train']:,}", told))
     tiles.append(Tile("Time", duration(_seconds(run)), "of training steps"))
     for metric, label in (("reward", "Reward"), ("eval_reward", "Held-out reward"), ("loss", "Loss")):
         series = run.metrics.get(metric)
@@ -219,7 +223,12 @@ def _tiles(run: Run, completions: CompletionLog, judges: Sequence[JudgeView]) ->
         if series is not None and not (metric == "loss" and "reward" in run.metrics):
             first, last = series.fifths()
             tiles.append(Tile(label, f"{number(first)} → {number(last)}", f"{signed(last - first)} over the run"))
-    tiles.append(Tile("Unscored", percent(_unscored(run, completions)), "completions without a reward"))
+    for part, told in (("held_out", "of the held-out pairs"), ("train", "of the training pairs")):
+        series = run.metrics.get(f"scores/{part}_accuracy")
+        if series is not None:
+            tiles.append(Tile("Right order", percent(float(series.values[-1])), told))
+    if samples:
+        tiles.append(Tile("Unscored", percent(_unscored(run, completions)), "completions without a reward"))
     if judges:
         tiles.append(Tile("Cache hits", percent(_cache_hits(run)), "of the judges' questions"))
     return tuple(tiles)
@@ -228,7 +237,9 @@ def _tiles(run: Run, completions: CompletionLog, judges: Sequence[JudgeView]) ->
 def _seconds(run: Run) -> float | None:
     times = run.metrics.get("step_time")
     if times is None:
-        return None
+        # Only GRPO's trainer times its steps; of others the whole of each session is known, once it has ended.
+        sessions = run.metrics.get("train_runtime")
+        return None if sessions is None else sessions.total
     # With logging_steps over 1, a line is the mean of the steps since the line before.
     return float((times.values * np.diff(times.steps, prepend=0.0)).sum())
 

@@ -24,6 +24,7 @@ _BUILT_IN = {
     "regex": "rlrules.rewards.format:RegexConfig",
     "reward_model": "rlrules.rewards.reward_model:RewardModelConfig",
     "rules": "rlrules.rewards.rules:RulesConfig",
+    "verdict": "rlrules.rewards.verdict:VerdictConfig",
 }
 
 

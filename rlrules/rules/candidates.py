@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from rlrules.data.stage_log import Line, StageLog, Tell, each
 from rlrules.judges import Judge, Question
 from rlrules.judges.templates import fenced, render
-from rlrules.rules.log import Line, StageLog, Tell, each
 from rlrules.rules.pairs import Pair
 from rlrules.rules.reasoning import ReasonLine
 from rlrules.rules.replies import Reply, Unreadable, ask_json, find_json

@@ -1,27 +1,19 @@
 """`rlrules rules extract|merge|report`: preferences -> rules -> agreement report."""
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from rlrules.errors import RecipeError, RlrulesError
+from rlrules.commands import asking, table, told
+from rlrules.errors import RecipeError
 
 if TYPE_CHECKING:
-    from rlrules.judges import Judge
-    from rlrules.judges.base import JudgeConfig
     from rlrules.rules.config import ExtractionConfig
-    from rlrules.rules.log import Tell
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
-T = TypeVar("T")
 
 Config = Annotated[str, typer.Argument(help="YAML file: {judge, data, pairs, source, chunk, report}.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Dotted assignments: data.limit=24 source=explanation")]
@@ -39,8 +31,8 @@ def extract(
     dry_run: DryRun = False,
 ) -> None:
     """Preferences to rules.json: explain every pair, take rules from the explanations, merge them."""
-    with _told():
-        settings = load_config(config, [*(overrides or ()), *([f"data.limit={limit}"] if limit else [])])
+    with told():
+        settings = _settings(config, [*(overrides or ()), *([f"data.limit={limit}"] if limit else [])])
         preferences = settings.data.load()
         if dry_run:
             from rlrules.rules.estimate import estimate
@@ -50,12 +42,12 @@ def extract(
                 f"answers at most {stage.answer_tokens:,} tokens"
                 for stage in estimate(settings, preferences)
             }
-            _table(f"{config}: {len(preferences)} preferences, nothing asked", rows)
+            table(f"{config}: {len(preferences)} preferences, nothing asked", rows)
             return
         from rlrules.rules.pipeline import run_extraction
 
-        made = _asking(settings.judge, lambda judge, tell: run_extraction(settings, preferences, judge, out, tell))
-    _table(f"{len(made.rules)} rules -> {out / 'rules.json'}", made.parent_counts)
+        made = asking(settings.judge, lambda judge, tell: run_extraction(settings, preferences, judge, out, tell))
+    table(f"{len(made.rules)} rules -> {out / 'rules.json'}", made.parent_counts)
     unanswered = [made.parent_counts[name] for name in ("not_explained", "pairs_unanswered", "failed_calls")]
     if any(unanswered):
         print(
@@ -76,8 +68,8 @@ def merge(
     dry_run: DryRun = False,
 ) -> None:
     """Merge candidates or rules files into one rules.json; of the configuration `judge` and `chunk` count."""
-    with _told():
-        settings = load_config(config, overrides or ())
+    with told():
+        settings = _settings(config, overrides or ())
         if not inputs:
             raise RecipeError(["--from is missing: name a candidates.jsonl or a rules.json, once for each file"])
         if dry_run:
@@ -85,13 +77,13 @@ def merge(
 
             count = len(read_candidates(inputs))
             calls = -(-count // settings.chunk)
-            _table(f"{count} candidates, nothing asked", {"merge, round 1": f"{calls} prompts"})
+            table(f"{count} candidates, nothing asked", {"merge, round 1": f"{calls} prompts"})
             return
         from rlrules.rules.pipeline import run_merge
 
         files = inputs
-        made = _asking(settings.judge, lambda judge, tell: run_merge(settings, files, judge, out, tell))
-    _table(f"{len(made.rules)} rules -> {out / 'rules.json'}", made.parent_counts)
+        made = asking(settings.judge, lambda judge, tell: run_merge(settings, files, judge, out, tell))
+    table(f"{len(made.rules)} rules -> {out / 'rules.json'}", made.parent_counts)
 
 
 @app.command()
@@ -104,8 +96,8 @@ def report(
     dry_run: DryRun = False,
 ) -> None:
     """How far rules agree with preferences: report.json and report.html."""
-    with _told():
-        settings = load_config(config, overrides or ())
+    with told():
+        settings = _settings(config, overrides or ())
         data = settings.report.data or settings.data
         if limit:
             data = data.model_copy(update={"limit": limit})
@@ -114,65 +106,17 @@ def report(
         loaded, preferences = load_rules(rules), data.load()
         verdicts = 2 * len(preferences) * len(loaded) * settings.report.repeats
         if dry_run:
-            _table(f"{len(loaded)} rules, {len(preferences)} preferences, nothing asked", {"verdicts": verdicts})
+            table(f"{len(loaded)} rules, {len(preferences)} preferences, nothing asked", {"verdicts": verdicts})
             return
         from rlrules.rules.report import run_report
 
-        made = _asking(
+        made = asking(
             settings.report.judge or settings.judge,
             lambda judge, tell: run_report(settings.report, loaded, preferences, judge, out, tell),
         )
     shares = {name: _percent(share) for name, share in made["set_accuracy"].items()}
     rows = {f"set accuracy, {name.replace('_', ' ')}": share for name, share in shares.items()} | made["counts"]
-    _table(f"{out / 'report.html'}, {out / 'report.json'}", rows)
-
-
-def load_config(path: str, overrides: "list[str] | tuple[str, ...]" = ()) -> "ExtractionConfig":
-    """Read and validate an extraction's YAML file.
-
-    Raises:
-        RecipeError: All problems found, a line each.
-    """
-    from pydantic import ValidationError
-
-    from rlrules.recipe.load import Sources, load_mapping, validation_problems
-    from rlrules.rules.config import ExtractionConfig
-
-    content = load_mapping(path, overrides)
-    try:
-        return ExtractionConfig.model_validate(content)
-    except ValidationError as error:
-        raise RecipeError(validation_problems(error, ExtractionConfig, content, Sources(file=path))) from error
-
-
-def _asking(config: "JudgeConfig", work: "Callable[[Judge, Tell], Awaitable[T]]") -> T:
-    """Do `work` with the judge, its progress shown."""
-    from rlrules.judges import build_judge
-
-    judge = build_judge("judge", config)  # type: ignore[arg-type]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bars: dict[str, TaskID] = {}
-
-        def tell(stage: str, done: int, of: int) -> None:
-            if stage not in bars:
-                bars[stage] = progress.add_task(stage, total=of)
-            progress.update(bars[stage], completed=done)
-
-        async def run() -> T:
-            try:
-                return await work(judge, tell)
-            finally:
-                await judge.close()
-
-        return asyncio.run(run())
-
-
-def _table(title: str, rows: Mapping[str, Any]) -> None:
-    table = Table(title=title, show_header=False, title_justify="left")
-    for name, value in rows.items():
-        table.add_row(name.replace("_", " "), str(value))
-    Console().print(table)
+    table(f"{out / 'report.html'}, {out / 'report.json'}", rows)
 
 
 def _percent(share: Mapping[str, Any]) -> str:
@@ -181,10 +125,8 @@ def _percent(share: Mapping[str, Any]) -> str:
     return f"{share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%}, n = {share['n']})"
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except RlrulesError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from None
+def _settings(path: str, overrides: Sequence[str]) -> "ExtractionConfig":
+    from rlrules.recipe.load import load_config
+    from rlrules.rules.config import ExtractionConfig
+
+    return load_config(path, overrides, ExtractionConfig)

@@ -1,14 +1,11 @@
 """What an extraction is made of: one YAML file for `rlrules rules extract|merge|report`."""
 
-import hashlib
-import json
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlrules.data.preferences import AnyPreferenceConfig
 from rlrules.judges import AnyJudgeConfig
-from rlrules.judges.base import JudgeConfig
 
 
 class PairsConfig(BaseModel):
@@ -50,14 +47,3 @@ class ExtractionConfig(BaseModel):
     max_candidates: int = Field(20, ge=1, description="Rules asked for from one text.")
     chunk: int = Field(150, ge=2, description="Rules in one merging call.")
     report: ReportConfig = Field(default_factory=ReportConfig)
-
-
-def content_sha(*parts: object) -> str:
-    """Hash of any JSON-like content, 12 hexadecimal digits."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def judge_sha(config: JudgeConfig) -> str:
-    """Hash of what can change a judge's answers; where it is served cannot."""
-    return content_sha(config.identity(), config.temperature, config.max_tokens)

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from rlrules.data.stage_log import Line, StageLog, Tell, content_sha, each
 from rlrules.judges import Judge, Question
 from rlrules.judges.templates import fenced, render
 from rlrules.rules.candidates import Candidate
-from rlrules.rules.config import content_sha
 from rlrules.rules.likeness import by_likeness
-from rlrules.rules.log import Line, StageLog, Tell, each
 from rlrules.rules.merge_reply import Partition, merge_schema, read_partition
 from rlrules.rules.replies import ask_json
 from rlrules.rules.rule_set import normalised

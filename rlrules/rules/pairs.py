@@ -1,6 +1,5 @@
 """Stage 0: preferences as pairs of answers A and B, in a seeded order."""
 
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from rlrules.data.preferences import Preference, Response
+from rlrules.data.preferences import Preference, Response, shown_first
+from rlrules.data.stage_log import write_atomically
 from rlrules.errors import DataError
 from rlrules.rules.config import PairsConfig
-from rlrules.rules.log import write_atomically
 from rlrules.types import Message
 
 
@@ -67,15 +66,11 @@ class _PairLine(BaseModel):
 
 
 def build_pairs(preferences: Iterable[Preference], config: PairsConfig) -> tuple[Pair, ...]:
-    """Show each preference in one order, or in both.
-
-    Of every two neighbours one, drawn from the seed, shows the winner first: exactly half do, however many are taken.
-    """
+    """Show each preference in one order, or in both; in the random one half show the winner first."""
     pairs: list[Pair] = []
     for number, preference in enumerate(preferences):
-        draw = random.Random(f"{config.seed}:{number // 2}").randrange(2)
         winners: dict[str, tuple[Literal[1, 2], ...]] = {
-            "random": (1,) if (number + draw) % 2 else (2,),
+            "random": (1,) if shown_first(number, config.seed) else (2,),
             "both": (1, 2),
             "chosen_first": (1,),
         }

@@ -10,22 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from rlrules.data.preferences import Preferences
+from rlrules.data.stage_log import StageLog, Tell, content_sha, judge_sha, silent, write_atomically
 from rlrules.errors import DataError, JudgeError
 from rlrules.judges import Judge
 from rlrules.judges.templates import render
 from rlrules.rules.candidates import CandidateLine, candidates_of, extract, extract_question
-from rlrules.rules.config import ExtractionConfig, content_sha, judge_sha
+from rlrules.rules.config import ExtractionConfig
 from rlrules.rules.inputs import read_candidates
 from rlrules.rules.lint import lint
-from rlrules.rules.log import StageLog, Tell, write_atomically
 from rlrules.rules.merge import MergeLine, MergeResult, merge, merge_question
 from rlrules.rules.pairs import Pair, build_pairs, save_pairs
 from rlrules.rules.reasoning import ReasonLine, explain, reason_question
 from rlrules.rules.rule_set import Rule, RuleSet, rule_id, save_rules
-
-
-def silent(stage: str, done: int, of: int) -> None:
-    """Tells nobody."""
 
 
 async def run_extraction(

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from rlrules.data.preferences import as_turns
-from rlrules.judges import Answer, Judge, JudgeFailure, Question
+from rlrules.data.stage_log import Line, StageLog, Tell, content_sha, each
+from rlrules.judges import Judge, JudgeFailure, Question
 from rlrules.judges.templates import conversation, render
-from rlrules.judges.verdict import THINK_CLOSE, THINK_OPEN
-from rlrules.rules.config import content_sha
-from rlrules.rules.log import Line, StageLog, Tell, each
+from rlrules.judges.verdict import thought_and_answer
 from rlrules.rules.pairs import Pair
 
 
@@ -56,18 +55,6 @@ def reason_question(pair: Pair) -> Question:
         winner=pair.letter,
     )
     return Question(({"role": "user", "content": content},), version)
-
-
-def thought_and_answer(answer: Answer) -> tuple[str, str]:
-    """The chain of thought and the visible answer, wherever the server puts the thought."""
-    if answer.reasoning:
-        return answer.reasoning.strip(), answer.text.strip()
-    before, closed, after = answer.text.rpartition(THINK_CLOSE)
-    if closed:
-        # Some chat templates open the thought in the prompt, so that only its end is in the answer.
-        return before.rpartition(THINK_OPEN)[2].strip(), after.strip()
-    before, opened, thought = answer.text.partition(THINK_OPEN)
-    return (thought.strip(), before.strip()) if opened else ("", answer.text.strip())
 
 
 async def explain(pairs: Sequence[Pair], judge: Judge, log: StageLog[ReasonLine], tell: Tell) -> dict[str, ReasonLine]:

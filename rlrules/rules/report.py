@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 
 from rlrules.data.preferences import Preferences
+from rlrules.data.stage_log import StageLog, Tell, content_sha, judge_sha, silent, write_atomically
 from rlrules.errors import DataError
 from rlrules.judges import Judge
 from rlrules.judges.templates import render
 from rlrules.rewards.rule_set import Rule
 from rlrules.rules.agreement import Share, flags, flip_rates, rule_agreement, rule_matrix, set_accuracy
-from rlrules.rules.config import ReportConfig, content_sha, judge_sha
+from rlrules.rules.config import ReportConfig
 from rlrules.rules.lint import lint
-from rlrules.rules.log import StageLog, Tell, write_atomically
 from rlrules.rules.page import render_page
-from rlrules.rules.pipeline import silent
 from rlrules.rules.verify import VerdictLine, Verdicts, judge_asker, verify
 
 Report = dict[str, Any]

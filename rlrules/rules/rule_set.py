@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rlrules.data.stage_log import write_atomically
 from rlrules.errors import DataError, JudgeError
 from rlrules.rewards.rule_set import Rule, load_rules
-from rlrules.rules.log import write_atomically
 
 __all__ = ["Rule", "RuleSet", "load_rules", "normalised", "rule_id", "save_rules"]
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from rlrules.data.preferences import Preference, last_answer
+from rlrules.data.stage_log import Line, StageLog, Tell, each
 from rlrules.judges import Judge, JudgeFailure, Question
 from rlrules.judges.fit import ask_fitting
 from rlrules.judges.templates import conversation, fenced, render
@@ -16,7 +17,6 @@ from rlrules.judges.verdict import Verdict, after_thought, ask_verdict
 from rlrules.rewards.rule_set import Rule
 from rlrules.rewards.rules import IRRELEVANT, NO, YES
 from rlrules.rules.agreement import Bools, Floats
-from rlrules.rules.log import Line, StageLog, Tell, each
 from rlrules.types import Message
 
 Ask = Callable[[tuple[Message, ...], str, str, int], Awaitable[Verdict]]

@@ -7,7 +7,16 @@ import rich.console
 import rich.progress
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-_SHOWN = {"reward": "reward", "unscored": "unscored", "completions/mean_length": "tokens", "kl": "kl", "loss": "loss"}
+_SHOWN = {
+    "reward": "reward",
+    "unscored": "unscored",
+    "completions/mean_length": "tokens",
+    "kl": "kl",
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "margin": "margin",
+    "mean_token_accuracy": "token accuracy",
+}
 
 
 class Console(TrainerCallback):  # type: ignore[misc]
@@ -38,7 +47,7 @@ class Console(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Show one step."""
         logs = logs or {}
-        prefix = "eval_" if "eval_reward" in logs else ""
+        prefix = "eval_" if "eval_runtime" in logs else ""
         told = [f"{name} {logs[prefix + key]:.4g}" for key, name in _SHOWN.items() if prefix + key in logs]
         if not told:
             return

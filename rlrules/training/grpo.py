@@ -1,11 +1,15 @@
 """The one subclass of TRL's GRPOTrainer, and the table of what it overrides."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather
+from transformers import Trainer
 from trl import GRPOTrainer
 
+from rlrules.recipe.schema import GrpoRecipe
+from rlrules.training.job import Job, told_rows
 from rlrules.training.scoring import Batch, BatchScorer
 from rlrules.types import Progress
 
@@ -60,3 +64,26 @@ class RulesGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 def objective(**_: Any) -> list[float]:
     """Names TRL's reward column; the trainer never calls it."""
     raise AssertionError("RulesGRPOTrainer scores in _calculate_rewards")
+
+
+def layout(job: Job, ranks: int) -> str:
+    """How the run is laid out, in one line."""
+    groups = (job.arguments.generation_batch_size or 0) // job.arguments.num_generations
+    return (
+        f"{ranks} rank{'s' * (ranks > 1)}; a rollout is {groups} groups of {job.arguments.num_generations}, "
+        f"{groups // ranks} on each rank; {told_rows(job.prepared, 'prompts')}"
+    )
+
+
+def make_trainer(job: Job) -> Trainer:
+    """The trainer with the recipe's rewards."""
+    recipe, rewards = job.recipe, job.prepared.rewards
+    assert isinstance(recipe, GrpoRecipe) and rewards is not None
+    unscored = recipe.objective.max_unscored
+    scorer = BatchScorer(rewards.engine, rewards.judges, job.log, unscored, job.arguments.scale_rewards)
+    return RulesGRPOTrainer(scorer=scorer, **job.trainer_arguments("CAUSAL_LM"))
+
+
+def save(job: Job, trainer: Trainer, folder: Path) -> None:
+    """Save the trained model."""
+    trainer.save_model(str(folder))

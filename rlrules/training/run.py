@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import datasets
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from datasets import Dataset
-from peft import LoraConfig
 from transformers import PrinterCallback
 from transformers.utils import logging
-from trl import GRPOConfig
 
 from rlrules.errors import RecipeError, RlrulesError, TrainingError
-from rlrules.recipe.arguments import grpo_arguments
+from rlrules.recipe.arguments import training_arguments
 from rlrules.recipe.checks import Prepared, check_training, exact_resume_every, ping_problems
 from rlrules.recipe.load import LoadedRecipe, dump_resolved, load_recipe
+from rlrules.recipe.schema import Recipe
 from rlrules.reporting.run_report import write_report
+from rlrules.training import grpo, reward_model, sft
 from rlrules.training.callbacks import (
     CheckpointMarker,
     MetricsCallback,
@@ -29,10 +29,10 @@ from rlrules.training.callbacks import (
     complete_checkpoints,
 )
 from rlrules.training.console import Console
-from rlrules.training.grpo import RulesGRPOTrainer
+from rlrules.training.job import Job, Method
 from rlrules.training.log import RECIPE, RunLog
-from rlrules.training.scoring import BatchScorer
 
+METHODS: dict[str, Method] = {"grpo": grpo, "sft": sft, "reward_model": reward_model}
 T = TypeVar("T")
 
 
@@ -63,9 +63,10 @@ def train(path: str | Path, overrides: Sequence[str] = (), resume: str | None = 
     """
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
+        datasets.disable_progress_bars()
     loaded = load_recipe(path, overrides)
     folder = Path("runs") / loaded.recipe.name
-    arguments = grpo_arguments(loaded, folder)
+    arguments = training_arguments(loaded, folder)
     if arguments.use_cpu:
         # Launchers give each process one thread; the cores are this run's to share among its ranks.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
@@ -75,7 +76,7 @@ def train(path: str | Path, overrides: Sequence[str] = (), resume: str | None = 
         return _train(loaded, arguments, prepared, folder, checkpoint)
 
 
-def _open_run(loaded: LoadedRecipe, folder: Path, resume: str | None) -> Path | None:
+def _open_run(loaded: LoadedRecipe[Recipe], folder: Path, resume: str | None) -> Path | None:
     """Make or reopen the run directory; returns the checkpoint to go on from."""
     problems = ping_problems(loaded)
     if problems:
@@ -97,33 +98,25 @@ def _open_run(loaded: LoadedRecipe, folder: Path, resume: str | None) -> Path | 
 
 
 def _train(
-    loaded: LoadedRecipe, arguments: GRPOConfig, prepared: Prepared, folder: Path, checkpoint: Path | None
+    loaded: LoadedRecipe[Recipe], arguments: Any, prepared: Prepared, folder: Path, checkpoint: Path | None
 ) -> Finished:
     state = PartialState()
     resumed_at = int(checkpoint.name.partition("-")[2]) if checkpoint else 0
     log = RunLog(folder, resumed_at) if state.is_main_process else None
-    if state.is_main_process:
-        print(_layout(arguments, prepared, state.num_processes, checkpoint), flush=True)
-    objective = loaded.recipe.objective
-    scorer = BatchScorer(
-        prepared.rewards.engine, prepared.rewards.judges, log, objective.max_unscored, arguments.scale_rewards
-    )
     stop = StopOnSignal(exact_resume_every(arguments))
-    trainer = RulesGRPOTrainer(
-        scorer=scorer,
-        model=prepared.model,
-        args=arguments,
-        train_dataset=Dataset.from_list(prepared.train.rows),
-        eval_dataset=Dataset.from_list(prepared.eval.rows) if prepared.eval else None,
-        peft_config=_peft(loaded),
-        callbacks=[stop, CheckpointMarker(), *([MetricsCallback(log), Console()] if log else [])],
-    )
+    callbacks = [stop, CheckpointMarker(), *([MetricsCallback(log), Console()] if log else [])]
+    job = Job(loaded.recipe, arguments, prepared, log, callbacks)
+    method = METHODS[loaded.recipe.method]
+    if state.is_main_process:
+        begun = f"going on from {checkpoint}" if checkpoint else "a new run"
+        print(f"{method.layout(job, state.num_processes)}; {begun}", flush=True)
+    trainer = method.make_trainer(job)
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop.received is None:
-        trainer.save_model(str(folder / "model"))
+        method.save(job, trainer, folder / "model")
         if state.is_main_process:
-            # TRL trains with left padding; whoever loads the model gets its tokenizer beside it.
+            # Whoever loads the model gets its tokenizer beside it, with the chat template that it was trained on.
             trainer.processing_class.save_pretrained(str(folder / "model"))
     if state.is_main_process:
         _report(folder)
@@ -136,22 +129,6 @@ def _report(folder: Path) -> None:
         write_report(folder)
     except Exception as error:  # The model is trained and saved; a page about it must not make the run a failure.
         print(f"no report ({type(error).__name__}: {error}); try again: rlrules report {folder}", flush=True)
-
-
-def _peft(loaded: LoadedRecipe) -> LoraConfig | None:
-    fields = loaded.recipe.model.peft if loaded.recipe.model else None
-    return None if fields is None else LoraConfig(task_type="CAUSAL_LM", **fields)
-
-
-def _layout(arguments: GRPOConfig, prepared: Prepared, ranks: int, checkpoint: Path | None) -> str:
-    groups = (arguments.generation_batch_size or 0) // arguments.num_generations
-    left_out = {name: count for name, count in prepared.train.dropped.items() if count}
-    told = f" (left out: {', '.join(f'{count} by {name}' for name, count in left_out.items())})" if left_out else ""
-    return (
-        f"{ranks} rank{'s' * (ranks > 1)}; a rollout is {groups} groups of {arguments.num_generations}, "
-        f"{groups // ranks} on each rank; {len(prepared.train.rows)} prompts{told}; "
-        + (f"going on from {checkpoint}" if checkpoint else "a new run")
-    )
 
 
 def _farewell(folder: Path, signal: int | None, step: int) -> str:

@@ -263,6 +263,29 @@ def test_helpsteer2_strength_must_fit(tmp_path: Path) -> None:
         load("helpsteer2", path=rows_file(tmp_path, [row | {"preference_strength": 4}]))
 
 
+def test_helpsteer3(tmp_path: Path) -> None:
+    said = [user("Hi"), assistant("Hello."), user("A poem, please.")]
+    answers = {"response1": "Roses are red.", "response2": "No.", "domain": "general", "language": "english"}
+    rows = [{"context": said, "overall_preference": strength, **answers} for strength in (-3, 0, 1)]
+    loaded = load("helpsteer3", path=rows_file(tmp_path, rows))
+    assert loaded.dropped == {"tie": 1}
+    first, second = loaded.pairs
+    assert (first.prompt, first.chosen, first.strength) == (tuple(said), "Roses are red.", 3.0)
+    assert (second.chosen, second.rejected, second.strength) == ("No.", "Roses are red.", 1.0)
+    with pytest.raises(DataError, match=r"rows.jsonl:1: `context`: ends with 'assistant'"):
+        load("helpsteer3", path=rows_file(tmp_path, [rows[0] | {"context": said[:2]}]))
+    with pytest.raises(DataError, match=r"rows.jsonl:1: `overall_preference`: .* got 4"):
+        load("helpsteer3", path=rows_file(tmp_path, [rows[0] | {"overall_preference": 4}]))
+
+
+def test_strength_of_ones_own_rows(tmp_path: Path) -> None:
+    row = {"prompt": "Why?", "chosen": "a", "rejected": "b"}
+    path = rows_file(tmp_path, [row, row | {"id": "x", "strength": 2}])
+    assert [one.strength for one in load("jsonl", path=path, seed=None).pairs] == [None, 2.0]
+    with pytest.raises(DataError, match=r"rows.jsonl:1: `strength`: 0 is not above 0"):
+        load("jsonl", path=rows_file(tmp_path, [row | {"strength": 0}]))
+
+
 def test_hh_rlhf(tmp_path: Path) -> None:
     loaded = load("hh_rlhf")
     assert loaded.dropped == {"unanswered": 1, "different prompts": 1}

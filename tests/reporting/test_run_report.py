@@ -104,7 +104,7 @@ def test_every_section_and_nothing_of_trls_own_reward(usual: str) -> None:
     text = words(usual)
     for title in ("Completion length", "Truncated", "KL to ref", "Entropy", "Loss", "Gradient norm"):
         assert title in text
-    assert "held-out prompts, last 0.550" in text
+    assert "held out, last 0.550" in text
     assert "Failed questions" in text
     assert "Retried attempts" not in text  # never happened: a total of 0 says it
     assert "rewards/objective" not in text
@@ -112,6 +112,22 @@ def test_every_section_and_nothing_of_trls_own_reward(usual: str) -> None:
     assert 'urls: ["http://localhost:8000/v1"], model: org/judge-8b}' in text
     assert "one line of numbers per logged step" in text
     assert "checkpoints/" not in text
+
+
+def test_a_run_without_completions(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: rm\nmethod: reward_model\nmodel: {name: org/base}\n")
+    steps = [{"step": n, "loss": 0.7 - 0.01 * n, "accuracy": 0.5 + 0.01 * n, "margin": 0.1 * n} for n in range(1, 21)]
+    last = [{"step": 20, "train_runtime": 90.0}, {"step": 20, "scores/mean": 0.5, "scores/held_out_accuracy": 0.875}]
+    write_lines(tmp_path / "metrics.jsonl", [*steps, {"step": 20, "eval_loss": 0.55, "eval_accuracy": 0.8}, *last])
+    page = report(tmp_path)
+    text = words(page)
+    assert "rm reward_model on org/base" in text
+    assert re.search(r"Right order ?87\.5% ?of the held-out pairs", text)
+    assert re.search(r"Time ?1 min 30 s", text)
+    assert "Pairs in the right order" in text and "held out, last 0.800" in text
+    for absent in ("Completions", "Unscored", "Judge health"):
+        assert absent not in text
+    assert 'id="health"' not in page and 'id="completions"' not in page
 
 
 def test_rules_stand_in_natural_order(usual: str) -> None:

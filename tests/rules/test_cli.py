@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 import rlrules.judges
 from rlrules.cli import app
 from rlrules.judges import Judge
+from rlrules.recipe.load import load_config
 from rlrules.rewards.rule_set import load_rules
-from rlrules.rules.cli import load_config
 from rlrules.rules.config import ExtractionConfig
 from tests.rules.scripted import CountingBackend, kind, scripted, well
 from tests.rules.test_report import answer_verdicts
@@ -109,8 +109,7 @@ def test_errors_are_lines_and_exit_with_two(folder: Path, arguments: list[str], 
 
 def test_the_example_loads_and_fits_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    config = load_config(str(EXAMPLE), ["judge.urls=[http://h:1/v1]", "data.limit=24"])
-    assert isinstance(config, ExtractionConfig)
+    config = load_config(EXAMPLE, ["judge.urls=[http://h:1/v1]", "data.limit=24"], ExtractionConfig)
     assert config.judge.urls == ["http://h:1/v1"]  # type: ignore[union-attr]
     assert len(config.data.load()) == 24
     assert "64 preferences" in call("extract", str(EXAMPLE), "--dry-run")

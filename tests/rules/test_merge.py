@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from rlrules.data.stage_log import StageLog
 from rlrules.judges import JudgeFailure, Question
 from rlrules.rules.candidates import Candidate
 from rlrules.rules.likeness import by_likeness
-from rlrules.rules.log import StageLog
 from rlrules.rules.merge import MergeLine, MergeResult, merge
 from rlrules.rules.pipeline import silent
 from tests.rules.scripted import CountingBackend, merged_by_topic, numbered, scripted

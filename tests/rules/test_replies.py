@@ -6,9 +6,9 @@ import pytest
 
 from rlrules.judges import Answer, JudgeFailure, Question
 from rlrules.judges.templates import render
+from rlrules.judges.verdict import thought_and_answer
 from rlrules.rules.candidates import read_statements
 from rlrules.rules.merge_reply import read_partition
-from rlrules.rules.reasoning import thought_and_answer
 from rlrules.rules.replies import REPAIRS, Reply, Unreadable, ask_json
 from tests.rules.scripted import scripted
 

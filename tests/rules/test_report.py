@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from rlrules.data.preferences import Preference, Preferences
+from rlrules.data.stage_log import StageLog
 from rlrules.errors import DataError
 from rlrules.judges import Answer, JudgeFailure, Question
 from rlrules.judges.verdict import Verdict
@@ -20,7 +21,6 @@ from rlrules.rewards.base import Context
 from rlrules.rewards.rule_set import Rule
 from rlrules.rewards.rules import RulesConfig, RulesScorer
 from rlrules.rules.config import ReportConfig
-from rlrules.rules.log import StageLog
 from rlrules.rules.pipeline import silent
 from rlrules.rules.report import build_report, run_report, write_report
 from rlrules.rules.verify import VerdictLine, Verdicts, verify

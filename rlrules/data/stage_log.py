@@ -1,6 +1,8 @@
 """A stage's finished items, a line each: a killed run loses none of them and a rerun asks for none again."""
 
 import asyncio
+import hashlib
+import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -10,9 +12,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rlrules.data.rows import read_jsonl
 from rlrules.errors import DataError
+from rlrules.judges.base import JudgeConfig
 
 Tell = Callable[[str, int, int], None]
 """Told after every item: the stage's name, items finished, items in all."""
+
+
+def silent(stage: str, done: int, of: int) -> None:
+    """Tells nobody."""
 
 
 class Line(BaseModel):
@@ -103,3 +110,14 @@ async def each(stage: str, items: Iterable[I], work: Callable[[I], Awaitable[Non
         tell(stage, done, len(todo))
 
     await asyncio.gather(*(one(item) for item in todo))
+
+
+def content_sha(*parts: object) -> str:
+    """Hash of any JSON-like content, 12 hexadecimal digits."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def judge_sha(config: JudgeConfig) -> str:
+    """Hash of what can change a judge's answers; where it is served cannot."""
+    return content_sha(config.identity(), config.temperature, config.max_tokens)

@@ -1,0 +1,68 @@
+"""Tokenizers with the chat template that a run is to use."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rlrules.data.tokens import prompt_text
+from rlrules.errors import DataError
+from rlrules.judges.verdict import THINK_OPEN
+
+THINK_SEED = f"{THINK_OPEN}\n"
+"""How a seeded template lets every generated answer begin."""
+
+
+def load_tokenizer(
+    path: str,
+    chat_template: str | None = None,
+    think_seed: bool = False,
+    eos_token: str | None = None,
+    **options: Any,
+) -> Any:
+    """The tokenizer (of a model that sees images: the processor) of a hub id or folder.
+
+    Args:
+        path: What `models.resolve_model` gives.
+        chat_template: File of a Jinja template to use instead of its own.
+        think_seed: Open a thought at the end of the template's generation prompt.
+        eos_token: Token that ends a turn, instead of its own.
+        options: Of `from_pretrained`.
+
+    Raises:
+        DataError: It cannot be loaded, has no chat template, or its template cannot be used.
+    """
+    from transformers import AutoProcessor
+
+    try:
+        tokenizer = AutoProcessor.from_pretrained(path, **options)
+    except (OSError, ValueError) as error:
+        raise DataError(f"no tokenizer for {path!r}: {str(error).splitlines()[0]}") from error
+    if chat_template is not None:
+        try:
+            tokenizer.chat_template = Path(chat_template).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"chat template {chat_template}: {error}") from error
+    if not isinstance(tokenizer.chat_template, str):
+        raise DataError(f"the tokenizer of {path!r} has no chat template of its own; set model.chat_template to a file")
+    if eos_token is not None:
+        tokenizer.eos_token = eos_token
+    try:
+        before = prompt_text(tokenizer, [{"role": "user", "content": "?"}])
+    except Exception as error:  # Templates raise what they like.
+        raise DataError(f"the chat template cannot be used: {type(error).__name__}: {error}") from error
+    if think_seed and not before.rstrip().endswith(THINK_OPEN):
+        tokenizer.chat_template = seeded(tokenizer.chat_template)
+    return tokenizer
+
+
+def seeded(template: str) -> str:
+    """A chat template whose generation prompt ends with an open thought."""
+    # Jinja drops one line break at the end of a source; inside it would be printed.
+    seed = THINK_SEED.replace("\n", "\\n")
+    return template.removesuffix("\n") + "{% if add_generation_prompt %}{{ '" + seed + "' }}{% endif %}"
+
+
+def counter_of(tokenizer: Any) -> Callable[[str], int]:
+    """Counts the tokens of a text."""
+    text_tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+    return lambda text: len(text_tokenizer(text, add_special_tokens=False)["input_ids"])
