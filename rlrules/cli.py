@@ -30,10 +30,11 @@ def check(
 ) -> None:
     """Every error in a recipe, or what it will cost."""
     with told():
+        from rlrules.recipe.arguments import field_problems
         from rlrules.recipe.estimate import estimate
         from rlrules.recipe.load import load_recipe
 
-        loaded = load_recipe(recipe, overrides or ())
+        loaded = load_recipe(recipe, overrides or (), field_problems)
         rows = estimate(loaded, ranks, ping, offline)
     table = Table(title=loaded.recipe.name, show_header=False)
     for name, value in rows:

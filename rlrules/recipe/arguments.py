@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlrules.errors import RecipeError
-from rlrules.recipe.load import LoadedRecipe, did_you_mean
+from rlrules.recipe.load import LoadedRecipe, Problem, did_you_mean
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, SftRecipe
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def grpo_arguments(loaded: LoadedRecipe, run_dir: Path) -> "GRPOConfig":
     from trl import GRPOConfig
 
     training = loaded.recipe.training
-    problems = _field_problems(loaded, GRPOConfig, _ELSEWHERE_GRPO)
+    problems = []
     # TRL's own check is of all ranks' batch together, and says nothing of ranks.
     sizes = ("per_device_train_batch_size", "num_generations", "gradient_accumulation_steps")
     size, generations, accumulated = (training.get(name, getattr(GRPOConfig, name)) for name in sizes)
@@ -74,14 +74,41 @@ def sft_arguments(loaded: LoadedRecipe[Recipe], run_dir: Path) -> "SFTConfig":
     """As `training_arguments`, for fine-tuning."""
     from trl import SFTConfig
 
-    return _made(loaded, SFTConfig, _field_problems(loaded, SFTConfig, _ELSEWHERE_SFT), run_dir)
+    return _made(loaded, SFTConfig, [], run_dir)
 
 
 def reward_arguments(loaded: LoadedRecipe[Recipe], run_dir: Path) -> "RewardConfig":
     """As `training_arguments`, for reward models."""
     from trl import RewardConfig
 
-    return _made(loaded, RewardConfig, _field_problems(loaded, RewardConfig, _TOKENISED), run_dir)
+    return _made(loaded, RewardConfig, [], run_dir)
+
+
+def field_problems(recipe: Mapping[str, Any], problem: Problem) -> list[str]:
+    """A line for each key of `training` that TRL's configuration lacks, or that has another place.
+
+    Args:
+        recipe: A recipe's mapping, its `method` and `training` at least.
+        problem: Makes the line.
+    """
+    from trl import GRPOConfig, RewardConfig, SFTConfig
+
+    configs: dict[str, tuple[Any, Mapping[str, str]]] = {
+        "grpo": (GRPOConfig, _ELSEWHERE_GRPO),
+        "sft": (SFTConfig, _ELSEWHERE_SFT),
+        "reward_model": (RewardConfig, _TOKENISED),
+    }
+    config, elsewhere = configs[recipe["method"]]
+    known = {field.name for field in dataclasses.fields(config) if field.init}
+    problems: list[str] = []
+    training = recipe.get("training")
+    for key in training if isinstance(training, Mapping) else ():
+        if key in elsewhere:
+            problems.append(problem(("training", key), f"cannot be set: {elsewhere[key]}"))
+        elif key not in known:
+            message = f"TRL's {config.__name__} has no such field{did_you_mean(key, known)}"
+            problems.append(problem(("training", key), message))
+    return problems
 
 
 def straddling(loaded: LoadedRecipe, size: int, steps: int, generations: int) -> list[str]:
@@ -95,21 +122,11 @@ def straddling(loaded: LoadedRecipe, size: int, steps: int, generations: int) ->
     return [loaded.problem(("training", "num_generations"), message)]
 
 
-def _field_problems(loaded: LoadedRecipe[Recipe], config: Any, elsewhere: Mapping[str, str]) -> list[str]:
-    known = {field.name for field in dataclasses.fields(config) if field.init}
-    problems: list[str] = []
-    for key in loaded.recipe.training:
-        if key in elsewhere:
-            problems.append(loaded.problem(("training", key), f"cannot be set: {elsewhere[key]}"))
-        elif key not in known:
-            message = f"TRL's {config.__name__} has no such field{did_you_mean(key, known)}"
-            problems.append(loaded.problem(("training", key), message))
-    return problems
-
-
 def _made(loaded: LoadedRecipe[Recipe], config: Any, problems: list[str], run_dir: Path) -> Any:
     import torch
 
+    recipe = loaded.recipe
+    problems = field_problems({"method": recipe.method, "training": recipe.training}, loaded.problem) + problems
     if problems:
         raise RecipeError(problems)
     defaults: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, cast
@@ -20,6 +20,9 @@ from rlrules.rewards.objective import AnyObjectiveConfig
 from rlrules.rewards.objective_base import ObjectiveConfig
 
 Keys = tuple[str | int, ...]
+Problem = Callable[[Keys, str], str]
+"""Makes a line of a dotted path and a message."""
+Further = Callable[[Mapping[str, Any], Problem], list[str]]
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R", bound=Recipe)
 R_co = TypeVar("R_co", bound=Recipe, covariant=True, default=GrpoRecipe)
@@ -69,12 +72,15 @@ class LoadedRecipe(Generic[R_co]):
         raise RecipeError([self.problem(("method",), f"is {self.recipe.method}; this needs a recipe of {wanted}")])
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe[Recipe]:
+def load_recipe(
+    path: str | Path, overrides: Sequence[str] = (), further: Further | None = None
+) -> LoadedRecipe[Recipe]:
     """Load a recipe with its bases and overrides.
 
     Args:
         path: The YAML file.
         overrides: Dotted assignments such as `training.learning_rate=1e-6`; values are YAML, `null` removes.
+        further: Finds more problems in the merged mapping, to be told together with all others.
 
     Raises:
         RecipeError: All problems found, a line each.
@@ -95,6 +101,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe
     except ValidationError as error:
         problems += validation_problems(error, kind, merged, sources)
     problems += _reference_problems(merged, sources)
+    if further is not None:
+        problems += further(merged, lambda keys, message: _problem(sources, keys, message))
     if problems:
         raise RecipeError(problems)
     return LoadedRecipe(recipe, Path(path), sources)

@@ -16,7 +16,7 @@ from transformers import PrinterCallback
 from transformers.utils import logging
 
 from rlrules.errors import RecipeError, RlrulesError, TrainingError
-from rlrules.recipe.arguments import training_arguments
+from rlrules.recipe.arguments import field_problems, training_arguments
 from rlrules.recipe.checks import Prepared, check_training, exact_resume_every, ping_problems
 from rlrules.recipe.load import LoadedRecipe, dump_resolved, load_recipe
 from rlrules.recipe.schema import Recipe
@@ -64,7 +64,7 @@ def train(path: str | Path, overrides: Sequence[str] = (), resume: str | None = 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
         datasets.disable_progress_bars()
-    loaded = load_recipe(path, overrides)
+    loaded = load_recipe(path, overrides, field_problems)
     folder = Path("runs") / loaded.recipe.name
     arguments = training_arguments(loaded, folder)
     if arguments.use_cpu:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from rlrules.cli import app
 from rlrules.data.think_rm import ThinkRmConfig
 from rlrules.errors import RecipeError
 from rlrules.recipe.arguments import grpo_arguments, training_arguments
@@ -178,6 +180,20 @@ def test_fields_of_trl(tmp_path: Path, key: str, message: str) -> None:
     with pytest.raises(RecipeError) as error:
         grpo_arguments(recipe(tmp_path, training={key: 1, "bf16": False}), Path("runs/x"))
     assert message in str(error.value) and f"training.{key}" in str(error.value)
+
+
+def test_all_errors_come_at_once() -> None:
+    wrong = [
+        "rewards.rules.sclae=10",
+        "training.learning_rte=1e-6",
+        "objective.weights.x=1",
+        "judges.verifier.urls=[x]",
+    ]
+    result = CliRunner().invoke(app, ["check", "recipes/cpu/autorule.yaml", *wrong])
+    assert result.exit_code == 2
+    for told in ("rewards.rules.sclae: unknown key", "no reward 'x'", "did you mean 'learning_rate'", "urls.0"):
+        assert told in result.stderr
+    assert len(result.stderr.splitlines()) == len(wrong)
 
 
 def test_a_wrong_type_for_trl(tmp_path: Path) -> None:
