@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rlrules.commands import told
+from rlrules.commands import table, told
 from rlrules.data.cli import app as data_app
 from rlrules.environment import prepare_environment
 from rlrules.rules.cli import app as rules_app
@@ -36,10 +36,7 @@ def check(
 
         loaded = load_recipe(recipe, overrides or (), field_problems)
         rows = estimate(loaded, ranks, ping, offline)
-    table = Table(title=loaded.recipe.name, show_header=False)
-    for name, value in rows:
-        table.add_row(name, value)
-    Console().print(table)
+    table(loaded.recipe.name, dict(rows))
 
 
 @app.command()
@@ -60,13 +57,12 @@ def score(
 
         loaded = load_recipe(recipe, overrides or ()).of(GrpoRecipe)
         summary = score_file(loaded, rows, out, Progress(step, max(step, total_steps)))
-    table = Table(
-        "reward", "mean", "unscored", title=f"{summary.lines} completions in {summary.groups} groups -> {out}"
-    )
+    print(f"{summary.lines} completions in {summary.groups} groups -> {out}")
+    means = Table("reward", "mean", "unscored")
     for name, mean in summary.means.items():
-        table.add_row(name, "-" if mean is None else f"{mean:.4f}", str(summary.unscored[name]))
-    table.add_row("objective", "-" if summary.reward is None else f"{summary.reward:.4f}", "")
-    Console().print(table)
+        means.add_row(name, "-" if mean is None else f"{mean:.4f}", str(summary.unscored[name]))
+    means.add_row("objective", "-" if summary.reward is None else f"{summary.reward:.4f}", "")
+    Console().print(means)
 
 
 @app.command()

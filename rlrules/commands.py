@@ -31,8 +31,10 @@ def told() -> Iterator[None]:
 
 
 def table(title: str, rows: Mapping[str, Any]) -> None:
-    """Print names and values."""
-    made = Table(title=title, show_header=False, title_justify="left")
+    """Print a line, and names and values below it."""
+    # A table's own title is broken into lines as narrow as the table.
+    print(title)
+    made = Table(show_header=False)
     for name, value in rows.items():
         made.add_row(name.replace("_", " "), str(value))
     Console().print(made)

@@ -288,4 +288,4 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "c.yaml: samples: at judge.temperature 0 all are the same" in call("judge.temperature=0", code=2)
     assert "override chose: chose: unknown key; did you mean 'choose'?" in call("chose=1", code=2)
     assert "gone.jsonl does not exist" in call("data.path=gone.jsonl", code=2)
-    assert "none of 12 questions was answered" in call("-o", "new", "samples=2", "judge.retries=0", code=2)
+    assert "none of 12 questions was answered" in call("-o", "new", "samples=2", "judge.timeout_s=1", code=2)
