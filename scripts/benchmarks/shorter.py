@@ -19,7 +19,7 @@ WINDOW = 5
 
 def shorter(
     seeds: Annotated[int, typer.Option(help="Runs by each judge, each with a seed of its own.")] = 3,
-    steps: Annotated[int, typer.Option(help="Optimiser steps a run.")] = 30,
+    steps: Annotated[int, typer.Option(help="Optimiser steps a run.")] = 20,
     picture: Annotated[Path, typer.Option(help="Where the curves go.")] = Path("docs/pairwise.svg"),
 ) -> None:
     """Length of answers in pairwise RLHF: a judge that prefers the shorter one, and one that answers at random.
@@ -60,8 +60,8 @@ def _train(judge: str, seed: int, steps: int, url: str) -> Path:
     command += [f"judges.judge.urls=[{url}]", "judges.judge.model=fake", "judges.judge.cache=false"]
     command += ["rewards.preference.think=false", "rewards.preference.strength=hard"]
     command += [f"training.seed={seed}", f"training.max_steps={steps}", "training.save_strategy=no"]
-    command += ["training.per_device_train_batch_size=8", "training.num_generations=8"]
-    command += ["training.max_completion_length=48", "training.learning_rate=3.0e-5", "training.beta=0.0"]
+    command += ["training.per_device_train_batch_size=16", "training.num_generations=8"]
+    command += ["training.max_completion_length=64", "training.learning_rate=2.0e-5", "training.beta=0.0"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return Path("runs") / name
 
