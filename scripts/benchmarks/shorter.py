@@ -19,7 +19,7 @@ WINDOW = 5
 
 def shorter(
     seeds: Annotated[int, typer.Option(help="Runs by each judge, each with a seed of its own.")] = 3,
-    steps: Annotated[int, typer.Option(help="Optimiser steps a run.")] = 30,
+    steps: Annotated[int, typer.Option(help="Optimiser steps a run.")] = 20,
     picture: Annotated[Path, typer.Option(help="Where the curves go.")] = Path("docs/pairwise.svg"),
 ) -> None:
     """Length of answers in pairwise RLHF: a judge that prefers the shorter one, and one that answers at random.
