@@ -134,7 +134,7 @@ class RulesScorer(PointwiseScorer):
 
     async def _joint(self, prompt: tuple[Message, ...], answer: str) -> tuple[dict[str, Verdict], str]:
         # A seeded order per answer: no rule always profits from its place, and the same answer asks the same again.
-        order = random.Random(answer).sample(self._rules, len(self._rules))
+        order = random.Random(json.dumps(answer)).sample(self._rules, len(self._rules))
         size = self._config.rules_per_call
         chunks = [order[start : start + size] for start in range(0, len(order), size)]
         shared = {"conversation": conversation(prompt), **self._wording()}

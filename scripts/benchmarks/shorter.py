@@ -25,13 +25,13 @@ def shorter(
     """Length of answers in pairwise RLHF: a judge that prefers the shorter one, and one that answers at random.
 
     Both are programs, asked in both orders (Think-RM's acceptance T20). With the random one no place in a group may
-    profit, and the length stays.
+    profit, and the length stays; it gets half the steps.
     """
     curves: dict[str, list[tuple[float, float]]] = {}
-    for judge in ("shorter", "random"):
+    for judge, count in (("shorter", steps), ("random", steps // 2)):
         with _server(judge == "shorter") as url:
             for seed in range(seeds):
-                folder = _train(judge, seed, steps, url)
+                folder = _train(judge, seed, count, url)
                 lengths = _lengths(folder)
                 name = f"{judge} wins, seed {seed}" if judge == "shorter" else f"at random, seed {seed}"
                 curves[name] = list(enumerate(_smooth(lengths), 1))

@@ -133,6 +133,8 @@ def test_joint_mode_asks_once_per_chunk(tmp_path: Path) -> None:
     assert len(questions) == 3
     again, _ = score(config, reply)
     assert again.details == made.details
+    odd, _ = score(config, reply, "half a pair: \ud83d")
+    assert odd.value == made.value
 
 
 def test_joint_mode_counts_what_is_missing(tmp_path: Path) -> None:
