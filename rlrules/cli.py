@@ -1,8 +1,5 @@
-"""The command line: `rlrules check|score|rules|report`."""
+"""The command line: `rlrules check|score|eval|rules|report`."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,24 +8,16 @@ from rich.console import Console
 from rich.table import Table
 
 from rlrules.environment import prepare_environment
-from rlrules.errors import RlrulesError
+from rlrules.evaluation.cli import app as eval_app
 from rlrules.rules.cli import app as rules_app
+from rlrules.terminal import told
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, help=__doc__)
+app.add_typer(eval_app, name="eval", help="What a model is worth: benchmarks, with intervals.")
 app.add_typer(rules_app, name="rules", help="AutoRule: preferences -> rules -> agreement report.")
 
 Recipe = Annotated[str, typer.Argument(help="The recipe's YAML file.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Dotted assignments: training.learning_rate=1e-6")]
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Print an expected error as its own lines and exit with 2, without a traceback."""
-    try:
-        yield
-    except RlrulesError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from None
 
 
 @app.command()

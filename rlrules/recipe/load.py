@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -18,6 +18,7 @@ from rlrules.rewards.base import ScorerConfig, config_class, scorer_config
 from rlrules.rewards.objective import AnyObjectiveConfig, ObjectiveConfig
 
 Keys = tuple[str | int, ...]
+C = TypeVar("C", bound=BaseModel)
 BASE = "base"
 
 
@@ -86,6 +87,19 @@ def load_mapping(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, A
         RecipeError: A file is missing or not a YAML mapping, the bases form a cycle, an override is malformed.
     """
     return _merge_files(Path(path), overrides)[0]
+
+
+def load_config(path: str | Path, overrides: Sequence[str], model: type[C]) -> C:
+    """Load and validate a YAML file of `model`, by the same rules of inheritance and overriding.
+
+    Raises:
+        RecipeError: All problems found, a line each.
+    """
+    content, sources = _merge_files(Path(path), overrides)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(validation_problems(error, model, content, sources)) from error
 
 
 def dump_resolved(recipe: Recipe, path: Path) -> None:

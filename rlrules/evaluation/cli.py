@@ -1,0 +1,100 @@
+"""`rlrules eval …`: what a model is worth."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rlrules.terminal import print_table, told
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+
+@app.command()
+def alpaca(
+    annotations: Annotated[
+        Path | None, typer.Option(help="Existing annotations (JSON, JSONL, parquet): only compute the metrics.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Which model, where the annotations hold several.")] = None,
+    difficulty: Annotated[Path | None, typer.Option(help="instruction_difficulty.csv; without it, none.")] = None,
+    gamed: Annotated[Path | None, typer.Option(help="df_gamed.csv; without it, no regulariser.")] = None,
+    C: Annotated[float, typer.Option("--C", min=1e-9, help="Inverse strength of the L1 penalty.")] = 21.5,
+    cv: Annotated[bool, typer.Option("--cv", help="Choose C by cross-validation, as upstream does.")] = False,
+    legacy_positions: Annotated[
+        bool, typer.Option("--legacy-positions", help="Difficulty by the row's place in the file, as upstream.")
+    ] = False,
+    eval_set: Annotated[Path | None, typer.Option(help="The instructions and the baseline's outputs.")] = None,
+    expected: Annotated[Path | None, typer.Option(help="Published numbers: print how far ours deviate.")] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0: no intervals.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """AlpacaEval 2: raw and length-controlled win rate against the baseline."""
+    with told():
+        from rlrules.errors import DataError
+        from rlrules.evaluation.alpaca_data import annotations_of, read_eval_set
+        from rlrules.evaluation.alpaca_metrics import Settings, alpaca_metrics
+        from rlrules.evaluation.files import located
+
+        if annotations is None:
+            raise DataError("--annotations is missing")
+        inputs = _glm_inputs(difficulty, gamed)
+        settings = Settings(C, cv, legacy_positions, resamples)
+        if expected is not None:
+            _print_deviations(annotations, expected, inputs, settings, as_json)
+            return
+        questions = read_eval_set(list(located(eval_set))) if eval_set else None
+        rows = list(located(annotations))
+        found = annotations_of(rows, str(annotations), model, questions, legacy_positions)
+        metrics = alpaca_metrics(found, inputs, settings, questions)
+    _print_metrics(metrics, as_json)
+
+
+def _glm_inputs(difficulty: Path | None, gamed: Path | None) -> Any:
+    from rlrules.evaluation.alpaca_data import read_difficulty, read_gamed
+    from rlrules.evaluation.alpaca_glm import Inputs
+
+    regulariser, implied = read_gamed(gamed) if gamed else (None, None)
+    return Inputs(read_difficulty(difficulty) if difficulty else implied, regulariser)
+
+
+def _print_metrics(metrics: dict[str, Any], as_json: bool) -> None:
+    from rlrules.evaluation.record import as_jsonable
+
+    if as_json:
+        print(json.dumps(as_jsonable(metrics)))
+        return
+    shown = {name: value for name, value in metrics.items() if not isinstance(value, dict | list)}
+    rows: dict[str, Any] = {}
+    for name, value in shown.items():
+        rows[name] = f"{value:.4f}" if isinstance(value, float) else value
+        if found := metrics.get("intervals", {}).get(name):
+            rows[name] += f"  (95 % interval {found['low']:.2f} to {found['high']:.2f})"
+    for name, part in metrics.items():
+        if isinstance(part, dict) and name != "intervals":
+            rows |= {f"{name}: {key}": value for key, value in part.items()}
+    print_table("", rows)
+    for warning in metrics.get("warnings", ()):
+        print(f"warning: {warning}")
+
+
+def _print_deviations(annotations: Path, expected: Path, inputs: Any, settings: Any, as_json: bool) -> None:
+    from rlrules.evaluation.leaderboard import COMPARED, deviations, largest
+
+    rows = deviations(annotations, expected, inputs, settings)
+    worst = largest(rows)
+    if as_json:
+        print(json.dumps({"models": rows, "largest": worst}))
+        return
+    names = [name for name in COMPARED if name in worst]
+    table = Table("model", "C", "LC win rate", *(f"Δ {name}" for name in names), title=f"{len(rows)} models")
+    for row in rows:
+        shown = [f"{row['deviation'][name]:.1e}" if name in row["deviation"] else "" for name in names]
+        table.add_row(row["model"], f"{row['C']:.4g}", f"{row['length_controlled_winrate']:.4f}", *shown)
+    table.add_section()
+    table.add_row("largest", "", "", *(f"{worst[name]:.1e}" for name in names))
+    Console(width=max(Console().width, 160)).print(table)
