@@ -54,6 +54,41 @@ def alpaca(
     _print_metrics(metrics, as_json)
 
 
+@app.command("mt-bench")
+def mt_bench(
+    judgments: Annotated[
+        Path | None, typer.Option(help="Existing judgments, single or pairwise: only compute the tables.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model of the judgments.")] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap over questions; 0: no intervals.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """MT-Bench: grades by turn and category, or wins over another model."""
+    with told():
+        from rlrules.errors import DataError
+        from rlrules.evaluation.files import listed, located
+        from rlrules.evaluation.mt_bench_scores import pairwise_metrics, read_games, read_grades, single_metrics
+
+        if judgments is None:
+            raise DataError("--judgments is missing")
+        rows = list(located(judgments))
+        if rows and "g1_winner" in rows[0][1]:
+            metrics = pairwise_metrics(read_games(rows), resamples)
+            if model is not None:
+                if model not in metrics["models"]:
+                    raise DataError(f"{judgments}: no model {model!r} (there: {listed(metrics['models'])})")
+                metrics = {"model": model, **metrics.pop("models")[model], **metrics}
+        else:
+            grades = read_grades(rows)
+            if model is not None and model not in grades:
+                raise DataError(f"{judgments}: no model {model!r} (there: {listed(grades)})")
+            chosen = [grades[model]] if model is not None else list(grades.values())
+            tables = [single_metrics(graded, resamples) for graded in chosen]
+            metrics = tables[0] if len(tables) == 1 else {"models": {table["model"]: table for table in tables}}
+    for table in metrics["models"].values() if "models" in metrics and not as_json else [metrics]:
+        _print_metrics(table, as_json)
+
+
 def _glm_inputs(difficulty: Path | None, gamed: Path | None) -> Any:
     from rlrules.evaluation.alpaca_data import read_difficulty, read_gamed
     from rlrules.evaluation.alpaca_glm import Inputs
