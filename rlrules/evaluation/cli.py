@@ -14,6 +14,13 @@ app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
+Responses = Annotated[Path | None, typer.Option(help="JSONL: {key, prompt, instruction_id_list, kwargs, response}.")]
+Rows = Annotated[Path | None, typer.Option(help="Where a line for each response goes, with strict and loose.")]
+NltkData = Annotated[Path | None, typer.Option(help="Folder of NLTK's punkt_tab, stopwords and tagger.")]
+ReferenceRng = Annotated[
+    bool, typer.Option("--reference-rng", help="Count a drawn letter where a symbol is asked for, as the reference.")
+]
+
 
 @app.command()
 def alpaca(
@@ -87,6 +94,101 @@ def mt_bench(
             metrics = tables[0] if len(tables) == 1 else {"models": {table["model"]: table for table in tables}}
     for table in metrics["models"].values() if "models" in metrics and not as_json else [metrics]:
         _print_metrics(table, as_json)
+
+
+@app.command()
+def ifeval(
+    responses: Responses = None,
+    rows: Rows = None,
+    nltk_data: NltkData = None,
+    reference_rng: ReferenceRng = False,
+    as_json: AsJson = False,
+) -> None:
+    """IFEval: instructions that a program verifies, strict and loose."""
+    _instructions("ifeval", responses, rows, nltk_data, reference_rng, as_json)
+
+
+@app.command()
+def ifbench(
+    responses: Responses = None, rows: Rows = None, nltk_data: NltkData = None, as_json: AsJson = False
+) -> None:
+    """IFBench: harder instructions of the same kind; prompt-level loose is its headline."""
+    _instructions("ifbench", responses, rows, nltk_data, False, as_json)
+
+
+@app.command("arena-hard")
+def arena_hard(
+    battles: Annotated[Path, typer.Option(help="Judgments with two games a prompt, or weighted battles.")],
+    baseline: Annotated[str | None, typer.Option(help="Of battles: the model that all are against.")] = None,
+    strong: Annotated[int, typer.Option(min=1, help="How often a strong verdict counts.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Arena-Hard: share of verdicts won against the baseline, by category, intervals over prompts."""
+    with told():
+        from rlrules.evaluation.arena_hard import arena_hard_metrics, read_battles
+        from rlrules.evaluation.files import located
+
+        metrics = arena_hard_metrics(read_battles(located(battles), baseline, strong))
+    if as_json:
+        _print_metrics(metrics, as_json)
+        return
+    for name, categories in metrics["models"].items():
+        for category, table in categories.items():
+            _print_metrics({"model": name, "category": category or "all", **table}, as_json)
+
+
+@app.command()
+def gui(
+    predictions: Annotated[Path, typer.Option(help="A line per sample; points for grounding, actions for steps.")],
+    as_json: AsJson = False,
+) -> None:
+    """GUI agents: clicks that hit their element, or whole steps, whichever the lines hold."""
+    with told():
+        from rlrules.evaluation.files import located
+        from rlrules.evaluation.gui import action_metrics, grounding_metrics
+
+        lines = list(located(predictions))
+        metrics = action_metrics(lines) if lines and "target" in lines[0][1] else grounding_metrics(lines)
+    _print_metrics(metrics, as_json)
+
+
+@app.command()
+def jigsaw(
+    responses: Annotated[Path, typer.Option(help="JSONL: {id, rows, columns, arrangement, response}.")],
+    as_json: AsJson = False,
+) -> None:
+    """Jigsaw puzzles: exact, by piece and by neighbour, beside chance."""
+    with told():
+        from rlrules.evaluation.files import located
+        from rlrules.evaluation.jigsaw import jigsaw_metrics
+
+        metrics = jigsaw_metrics(located(responses))
+    _print_metrics(metrics, as_json)
+
+
+def _instructions(
+    benchmark: Any, responses: Path | None, rows: Path | None, nltk_data: Path | None, rng: bool, as_json: bool
+) -> None:
+    with told():
+        from rlrules.errors import DataError
+        from rlrules.evaluation.files import located, need, write_lines
+        from rlrules.evaluation.ifeval import check_responses, instruction_metrics, read_prompts, row_of
+        from rlrules.evaluation.instruction_checks import prepare
+
+        if responses is None:
+            raise DataError("--responses is missing")
+        prepare(nltk_data)
+        lines = list(located(responses))
+        for where, line in lines:
+            need(line, ("response",), where)
+            if line["response"] is not None and not isinstance(line["response"], str):
+                raise DataError(f"{where}: `response`: expected text, got {type(line['response']).__name__}")
+        prompts, texts = read_prompts(lines), [line["response"] for _, line in lines]
+        checked = check_responses(benchmark, prompts, texts, rng)
+        if rows is not None:
+            write_lines(rows, (row_of(*parts) for parts in zip(prompts, texts, checked, strict=True)))
+        metrics = {"letters": "drawn" if rng else "literal"} | instruction_metrics(prompts, texts, checked)
+    _print_metrics(metrics, as_json)
 
 
 def _glm_inputs(difficulty: Path | None, gamed: Path | None) -> Any:
