@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from rlrules.evaluation.cli_run import Config, DryRun, Folder, Overrides, loaded, run
 from rlrules.terminal import print_table, told
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -24,6 +25,8 @@ ReferenceRng = Annotated[
 
 @app.command()
 def alpaca(
+    config: Config = None,
+    overrides: Overrides = None,
     annotations: Annotated[
         Path | None, typer.Option(help="Existing annotations (JSON, JSONL, parquet): only compute the metrics.")
     ] = None,
@@ -38,17 +41,23 @@ def alpaca(
     eval_set: Annotated[Path | None, typer.Option(help="The instructions and the baseline's outputs.")] = None,
     expected: Annotated[Path | None, typer.Option(help="Published numbers: print how far ours deviate.")] = None,
     resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0: no intervals.")] = 1000,
+    template: Annotated[
+        Path | None, typer.Option(help="Of a run: the judge's template, in alpaca_eval's form.")
+    ] = None,
+    out: Folder = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """AlpacaEval 2: raw and length-controlled win rate against the baseline."""
     with told():
-        from rlrules.errors import DataError
+        if annotations is None:
+            files = {"eval_set": eval_set, "difficulty": difficulty, "gamed": gamed, "template": template}
+            _print_metrics(_alpaca_run(config, overrides or [], files, out, dry_run), as_json)
+            return
         from rlrules.evaluation.alpaca_data import annotations_of, read_eval_set
         from rlrules.evaluation.alpaca_metrics import Settings, alpaca_metrics
         from rlrules.evaluation.files import located
 
-        if annotations is None:
-            raise DataError("--annotations is missing")
         inputs = _glm_inputs(difficulty, gamed)
         settings = Settings(C, cv, legacy_positions, resamples)
         if expected is not None:
@@ -59,6 +68,16 @@ def alpaca(
         found = annotations_of(rows, str(annotations), model, questions, legacy_positions)
         metrics = alpaca_metrics(found, inputs, settings, questions)
     _print_metrics(metrics, as_json)
+
+
+def _alpaca_run(
+    path: str | None, overrides: list[str], files: dict[str, Path | None], out: Path | None, dry_run: bool
+) -> dict[str, Any]:
+    from rlrules.evaluation.alpaca_run import planned, run_alpaca
+    from rlrules.evaluation.config import AlpacaConfig
+
+    config = loaded(path, overrides, files, AlpacaConfig, ", or existing --annotations")
+    return planned(config) if dry_run else run(config, run_alpaca, out, ("win_rate", "length_controlled_winrate"))
 
 
 @app.command("mt-bench")

@@ -32,19 +32,29 @@ def located(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{path}, row {number}", row
 
 
-def asked_for(path: Path | None, hub: str, split: str, flag: str) -> list[tuple[str, dict[str, Any]]]:
+def asked_for(path: str | None, hub: str, split: str, flag: str) -> list[tuple[str, dict[str, Any]]]:
     """Rows of `path` or, without one, of the hub.
 
     Raises:
         DataError: The hub cannot be had; the message names the flag that takes a file instead.
     """
     if path is not None:
-        return list(located(path))
+        return list(located(Path(path)))
     try:
-        rows = read_rows(hub, split)
+        rows = _from_hub(hub) if hub.startswith("hf://") else read_rows(hub, split)
     except DataError as error:
         raise DataError(f"{error}; name a local file with {flag}") from error
     return [(f"{hub}, row {number}", dict(row)) for number, row in enumerate(rows, 1)]
+
+
+def _from_hub(file: str) -> list[Row]:
+    """A JSON file of a data set whose own loader is a script, which is refused."""
+    import datasets
+
+    try:
+        return list(datasets.load_dataset("json", data_files=file, split="train"))
+    except Exception as error:
+        raise DataError(f"data {file!r}: {type(error).__name__}: {str(error).splitlines()[0]}") from error
 
 
 def need(row: Row, names: Iterable[str], where: str) -> None:
