@@ -82,21 +82,36 @@ def _alpaca_run(
 
 @app.command("mt-bench")
 def mt_bench(
+    config: Config = None,
+    overrides: Overrides = None,
     judgments: Annotated[
         Path | None, typer.Option(help="Existing judgments, single or pairwise: only compute the tables.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Only this model of the judgments.")] = None,
     resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap over questions; 0: no intervals.")] = 1000,
+    questions: Annotated[Path | None, typer.Option(help="Of a run: question.jsonl.")] = None,
+    references: Annotated[Path | None, typer.Option(help="Of a run: reference answers.")] = None,
+    template: Annotated[Path | None, typer.Option(help="Of a run: judge templates in FastChat's form.")] = None,
+    out: Folder = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """MT-Bench: grades by turn and category, or wins over another model."""
     with told():
+        if judgments is None:
+            from rlrules.evaluation.config import MTBenchEvalConfig
+            from rlrules.evaluation.mt_bench_run import planned, run_mt_bench
+
+            files = {"questions": questions, "references": references, "template": template}
+            settings = loaded(config, overrides or [], files, MTBenchEvalConfig, ", or existing --judgments")
+            headline = ("average", "turn1", "turn2", "heldout", "win_rate_adjusted")
+            found = planned(settings) if dry_run else run(settings, run_mt_bench, out, headline)
+            _print_metrics(found, as_json)
+            return
         from rlrules.errors import DataError
         from rlrules.evaluation.files import listed, located
         from rlrules.evaluation.mt_bench_scores import pairwise_metrics, read_games, read_grades, single_metrics
 
-        if judgments is None:
-            raise DataError("--judgments is missing")
         rows = list(located(judgments))
         if rows and "g1_winner" in rows[0][1]:
             metrics = pairwise_metrics(read_games(rows), resamples)

@@ -1,5 +1,6 @@
 """MT-Bench's files: questions, references, answers, and judge templates in FastChat's form."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,19 +29,22 @@ class Question:
 
 
 def read_questions(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Question]:
-    """Read question.jsonl: {question_id, category, turns}.
+    """Read question.jsonl, {question_id, category, turns}, or the hub's rows, {prompt_id, category, prompt}.
 
     Raises:
         DataError: A column is missing, or an id stands twice.
     """
     found: dict[int, Question] = {}
     for where, row in rows:
-        need(row, ("question_id", "category", "turns"), where)
-        turns = row["turns"]
+        hub = "prompt_id" in row
+        need(row, ("prompt_id", "category", "prompt") if hub else ("question_id", "category", "turns"), where)
+        turns = row["prompt"] if hub else row["turns"]
         if not isinstance(turns, list) or len(turns) != 2 or not all(isinstance(turn, str) for turn in turns):
             raise DataError(f"{where}: `turns`: expected two texts")
         question = Question(
-            int(number_of(row, "question_id", where)), text_of(row, "category", where), (turns[0], turns[1])
+            int(number_of(row, "prompt_id" if hub else "question_id", where)),
+            text_of(row, "category", where),
+            (turns[0], turns[1]),
         )
         if question.id in found:
             raise DataError(f"{where}: `question_id`: {question.id} stands more than once")
@@ -71,6 +75,12 @@ class Template:
     name: str
     system: str
     user: str
+
+    @property
+    def version(self) -> str:
+        """Name and hash, for caches and manifests."""
+        content = "\0".join((self.system, self.user))
+        return f"{self.name}@{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
     def fill(self, values: Mapping[str, str]) -> str:
         """The user message, filled in one pass: braces in the values mean nothing.
