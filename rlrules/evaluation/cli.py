@@ -1,19 +1,22 @@
 """`rlrules eval …`: what a model is worth."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from rlrules.evaluation.cli_run import Config, DryRun, Folder, Overrides, loaded, run
-from rlrules.terminal import print_table, told
+from rlrules.evaluation.cli_judges import app as judges_app
+from rlrules.evaluation.cli_run import AsJson, Config, DryRun, Folder, Overrides, loaded, print_metrics, run
+from rlrules.terminal import told
+
+if TYPE_CHECKING:
+    from rlrules.evaluation.instruction_checks import Benchmark
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
+app.add_typer(judges_app)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 Responses = Annotated[Path | None, typer.Option(help="JSONL: {key, prompt, instruction_id_list, kwargs, response}.")]
 Rows = Annotated[Path | None, typer.Option(help="Where a line for each response goes, with strict and loose.")]
@@ -52,7 +55,7 @@ def alpaca(
     with told():
         if annotations is None:
             files = {"eval_set": eval_set, "difficulty": difficulty, "gamed": gamed, "template": template}
-            _print_metrics(_alpaca_run(config, overrides or [], files, out, dry_run), as_json)
+            print_metrics(_alpaca_run(config, overrides or [], files, out, dry_run), as_json)
             return
         from rlrules.evaluation.alpaca_data import annotations_of, read_eval_set
         from rlrules.evaluation.alpaca_metrics import Settings, alpaca_metrics
@@ -67,7 +70,7 @@ def alpaca(
         rows = list(located(annotations))
         found = annotations_of(rows, str(annotations), model, questions, legacy_positions)
         metrics = alpaca_metrics(found, inputs, settings, questions)
-    _print_metrics(metrics, as_json)
+    print_metrics(metrics, as_json)
 
 
 def _alpaca_run(
@@ -106,7 +109,7 @@ def mt_bench(
             settings = loaded(config, overrides or [], files, MTBenchEvalConfig, ", or existing --judgments")
             headline = ("average", "turn1", "turn2", "heldout", "win_rate_adjusted")
             found = planned(settings) if dry_run else run(settings, run_mt_bench, out, headline)
-            _print_metrics(found, as_json)
+            print_metrics(found, as_json)
             return
         from rlrules.errors import DataError
         from rlrules.evaluation.files import listed, located
@@ -127,27 +130,42 @@ def mt_bench(
             tables = [single_metrics(graded, resamples) for graded in chosen]
             metrics = tables[0] if len(tables) == 1 else {"models": {table["model"]: table for table in tables}}
     for table in metrics["models"].values() if "models" in metrics and not as_json else [metrics]:
-        _print_metrics(table, as_json)
+        print_metrics(table, as_json)
 
 
 @app.command()
 def ifeval(
+    config: Config = None,
+    overrides: Overrides = None,
     responses: Responses = None,
     rows: Rows = None,
     nltk_data: NltkData = None,
     reference_rng: ReferenceRng = False,
+    out: Folder = None,
     as_json: AsJson = False,
 ) -> None:
     """IFEval: instructions that a program verifies, strict and loose."""
-    _instructions("ifeval", responses, rows, nltk_data, reference_rng, as_json)
+    if responses is None:
+        _instructions_run("ifeval", config, overrides or [], nltk_data, out, as_json)
+    else:
+        _instructions("ifeval", responses, rows, nltk_data, reference_rng, as_json)
 
 
 @app.command()
 def ifbench(
-    responses: Responses = None, rows: Rows = None, nltk_data: NltkData = None, as_json: AsJson = False
+    config: Config = None,
+    overrides: Overrides = None,
+    responses: Responses = None,
+    rows: Rows = None,
+    nltk_data: NltkData = None,
+    out: Folder = None,
+    as_json: AsJson = False,
 ) -> None:
     """IFBench: harder instructions of the same kind; prompt-level loose is its headline."""
-    _instructions("ifbench", responses, rows, nltk_data, False, as_json)
+    if responses is None:
+        _instructions_run("ifbench", config, overrides or [], nltk_data, out, as_json)
+    else:
+        _instructions("ifbench", responses, rows, nltk_data, False, as_json)
 
 
 @app.command("arena-hard")
@@ -164,11 +182,11 @@ def arena_hard(
 
         metrics = arena_hard_metrics(read_battles(located(battles), baseline, strong))
     if as_json:
-        _print_metrics(metrics, as_json)
+        print_metrics(metrics, as_json)
         return
     for name, categories in metrics["models"].items():
         for category, table in categories.items():
-            _print_metrics({"model": name, "category": category or "all", **table}, as_json)
+            print_metrics({"model": name, "category": category or "all", **table}, as_json)
 
 
 @app.command()
@@ -183,7 +201,7 @@ def gui(
 
         lines = list(located(predictions))
         metrics = action_metrics(lines) if lines and "target" in lines[0][1] else grounding_metrics(lines)
-    _print_metrics(metrics, as_json)
+    print_metrics(metrics, as_json)
 
 
 @app.command()
@@ -197,11 +215,27 @@ def jigsaw(
         from rlrules.evaluation.jigsaw import jigsaw_metrics
 
         metrics = jigsaw_metrics(located(responses))
-    _print_metrics(metrics, as_json)
+    print_metrics(metrics, as_json)
+
+
+def _instructions_run(
+    benchmark: "Benchmark", path: str | None, overrides: list[str], data: Path | None, out: Path | None, as_json: bool
+) -> None:
+    with told():
+        from rlrules.evaluation.config import InstructionsConfig
+        from rlrules.evaluation.instructions_run import run_instructions
+
+        config = loaded(path, overrides, {"nltk_data": data}, InstructionsConfig, ", or existing --responses")
+
+        async def work(config: Any, judge: Any, model: Any, folder: Path, tell: Any) -> dict[str, Any]:
+            return await run_instructions(benchmark, config, model, folder, tell)
+
+        metrics = run(config, work, out, ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose"))
+    print_metrics(metrics, as_json)
 
 
 def _instructions(
-    benchmark: Any, responses: Path | None, rows: Path | None, nltk_data: Path | None, rng: bool, as_json: bool
+    benchmark: "Benchmark", responses: Path, rows: Path | None, nltk_data: Path | None, rng: bool, as_json: bool
 ) -> None:
     with told():
         from rlrules.errors import DataError
@@ -209,8 +243,6 @@ def _instructions(
         from rlrules.evaluation.ifeval import check_responses, instruction_metrics, read_prompts, row_of
         from rlrules.evaluation.instruction_checks import prepare
 
-        if responses is None:
-            raise DataError("--responses is missing")
         prepare(nltk_data)
         lines = list(located(responses))
         for where, line in lines:
@@ -222,7 +254,7 @@ def _instructions(
         if rows is not None:
             write_lines(rows, (row_of(*parts) for parts in zip(prompts, texts, checked, strict=True)))
         metrics = {"letters": "drawn" if rng else "literal"} | instruction_metrics(prompts, texts, checked)
-    _print_metrics(metrics, as_json)
+    print_metrics(metrics, as_json)
 
 
 def _glm_inputs(difficulty: Path | None, gamed: Path | None) -> Any:
@@ -233,33 +265,13 @@ def _glm_inputs(difficulty: Path | None, gamed: Path | None) -> Any:
     return Inputs(read_difficulty(difficulty) if difficulty else implied, regulariser)
 
 
-def _print_metrics(metrics: dict[str, Any], as_json: bool) -> None:
-    from rlrules.evaluation.record import as_jsonable
-
-    if as_json:
-        print(json.dumps(as_jsonable(metrics)))
-        return
-    shown = {name: value for name, value in metrics.items() if not isinstance(value, dict | list)}
-    rows: dict[str, Any] = {}
-    for name, value in shown.items():
-        rows[name] = f"{value:.4f}" if isinstance(value, float) else value
-        if found := metrics.get("intervals", {}).get(name):
-            rows[name] += f"  (95 % interval {found['low']:.2f} to {found['high']:.2f})"
-    for name, part in metrics.items():
-        if isinstance(part, dict) and name != "intervals":
-            rows |= {f"{name}: {key}": value for key, value in part.items()}
-    print_table("", rows)
-    for warning in metrics.get("warnings", ()):
-        print(f"warning: {warning}")
-
-
 def _print_deviations(annotations: Path, expected: Path, inputs: Any, settings: Any, as_json: bool) -> None:
     from rlrules.evaluation.leaderboard import COMPARED, deviations, largest
 
     rows = deviations(annotations, expected, inputs, settings)
     worst = largest(rows)
     if as_json:
-        print(json.dumps({"models": rows, "largest": worst}))
+        print_metrics({"models": rows, "largest": worst}, as_json)
         return
     names = [name for name in COMPARED if name in worst]
     table = Table("model", "C", "LC win rate", *(f"Δ {name}" for name in names), title=f"{len(rows)} models")

@@ -1,6 +1,7 @@
 """What every command that runs a benchmark does: a configuration, judges, progress, a folder, a page."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from rlrules.errors import RecipeError
-from rlrules.terminal import progress_bars
+from rlrules.terminal import print_table, progress_bars
 
 if TYPE_CHECKING:
     from rlrules.evaluation.config import EvalConfig
@@ -18,12 +19,14 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Dotted assignments:
 Folder = Annotated[Path | None, typer.Option("-o", "--out", help="The result's folder; the same one goes on.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count requests; asks nothing.")]
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
 C = TypeVar("C", bound="EvalConfig")
 Work = Callable[..., Awaitable[dict[str, Any]]]
 
 
 def loaded(
-    path: str | None, overrides: Sequence[str], files: Mapping[str, Path | None], model: type[C], also: str
+    path: str | None, overrides: Sequence[str], files: Mapping[str, Path | None], model: type[C], also: str = ""
 ) -> C:
     """The configuration, with files that flags name put over it.
 
@@ -52,9 +55,7 @@ def run(config: "EvalConfig", work: Work, folder: Path | None, headline: Sequenc
         RecipeError: No folder is given.
         RlrulesError: What the benchmark raises.
     """
-    from rlrules.data.rows import read_jsonl
-    from rlrules.evaluation.page import SAMPLES, write_page
-    from rlrules.evaluation.results import RowLine
+    from rlrules.evaluation.page import write_page
     from rlrules.judges import build_judge
 
     if folder is None:
@@ -74,6 +75,26 @@ def run(config: "EvalConfig", work: Work, folder: Path | None, headline: Sequenc
                         await judge.close()
 
         metrics = asyncio.run(all_of_it())
-    lines = (RowLine.model_validate(row) for _, row in read_jsonl(folder / "rows.jsonl"))
-    write_page(folder, headline, [line for line, _ in zip(lines, range(SAMPLES), strict=False)])
+    write_page(folder, headline)
     return metrics
+
+
+def print_metrics(metrics: Mapping[str, Any], as_json: bool) -> None:
+    """A benchmark's numbers as a table, or as one JSON object."""
+    from rlrules.evaluation.record import as_jsonable
+
+    if as_json:
+        print(json.dumps(as_jsonable(metrics)))
+        return
+    shown = {name: value for name, value in metrics.items() if not isinstance(value, dict | list)}
+    rows: dict[str, Any] = {}
+    for name, value in shown.items():
+        rows[name] = f"{value:.4f}" if isinstance(value, float) else value
+        if found := metrics.get("intervals", {}).get(name):
+            rows[name] += f"  (95 % interval {found['low']:.2f} to {found['high']:.2f})"
+    for name, part in metrics.items():
+        if isinstance(part, dict) and name != "intervals":
+            rows |= {f"{name}: {key}": value for key, value in part.items()}
+    print_table("", rows)
+    for warning in metrics.get("warnings", ()):
+        print(f"warning: {warning}")

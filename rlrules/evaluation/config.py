@@ -122,7 +122,13 @@ class RulesEvalConfig(AnsweringConfig):
 
     judge: AnyJudgeConfig
     rules: str = Field(description="Rules file.")
-    prompts: str = Field(description="Rows with `prompt`; where `answers` is given, it holds `prompt` and `answer`.")
+    prompts: str | None = Field(None, description="Rows with `prompt`; `answers` holds `prompt` and `answer` itself.")
+
+    @model_validator(mode="after")
+    def _a_model_needs_prompts(self) -> "RulesEvalConfig":
+        if (self.model is None) == (self.prompts is not None):
+            raise ValueError("`model` and `prompts` belong together")
+        return self
 
 
 class CalibrationConfig(EvalConfig):

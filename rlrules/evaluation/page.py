@@ -6,6 +6,7 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from rlrules.data.rows import read_jsonl
 from rlrules.evaluation.results import MANIFEST, METRICS, PAGE, RowLine, read_json
 from rlrules.reporting.text import Text, number, shorten
 from rlrules.rules.log import write_atomically
@@ -25,13 +26,12 @@ _TITLES = {
 }
 
 
-def write_page(folder: Path, headline: Sequence[str], samples: Sequence[RowLine]) -> Path:
+def write_page(folder: Path, headline: Sequence[str]) -> Path:
     """Write page.html beside the metrics.
 
     Args:
         folder: A finished result.
         headline: Names of the numbers that get a card of their own.
-        samples: Rows to show.
 
     Returns:
         The page's path.
@@ -53,7 +53,7 @@ def write_page(folder: Path, headline: Sequence[str], samples: Sequence[RowLine]
         tables=[(name, _table(part)) for name, part in metrics.items() if _is_table(name, part)],
         numbers={name: value for name, value in metrics.items() if not isinstance(value, dict | list)},
         warnings=metrics.get("warnings", []),
-        samples=[_sample(line) for line in samples[:SAMPLES]],
+        samples={name: _samples(folder / f"{name}.jsonl") for name in ("answers", "rows")},
     )
     path = folder / PAGE
     write_atomically(path, content)
@@ -82,10 +82,20 @@ def _table(part: Mapping[str, Any]) -> dict[str, Any]:
     return {"flat": flat, "nested": nested, "columns": columns}
 
 
+def _samples(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    lines = zip(read_jsonl(path), range(SAMPLES), strict=False)
+    return [_sample(RowLine.model_validate(row)) for (_, row), _ in lines]
+
+
 def _sample(line: RowLine) -> dict[str, Any]:
+    data = line.data
+    if isinstance(data.get("turns"), list):
+        data = {f"turn {number}": text for number, text in enumerate(data["turns"], 1)} | data | {"turns": None}
     fields = {
         name: Text.of(value, _TEXT) if isinstance(value, str) and len(value) > 80 else shorten(value, 200)
-        for name, value in line.data.items()
+        for name, value in data.items()
         if value not in (None, "")
     }
     return {"key": line.key, "outcome": line.outcome, "reason": line.reason, "fields": fields}
