@@ -5,13 +5,14 @@ is regularised by rows of the baseline prompted to be verbose and to be concise,
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlrules.errors import DataError
-from rlrules.evaluation.alpaca_data import Annotations, Gamed
+from rlrules.evaluation.alpaca_data import Annotations, Gamed, read_difficulty, read_gamed
 from rlrules.evaluation.files import listed
 
 Floats = NDArray[np.float64]
@@ -43,6 +44,16 @@ class Inputs:
         if self.difficulty is None:
             return "no difficulty, no regulariser"
         return "no regulariser" if self.gamed is None else "full"
+
+
+def read_inputs(difficulty: Path | None, gamed: Path | None) -> Inputs:
+    """Read the fit's two files; without the first, difficulties are those that the second implies.
+
+    Raises:
+        DataError: A file is missing or malformed.
+    """
+    regulariser, implied = read_gamed(gamed) if gamed else (None, None)
+    return Inputs(read_difficulty(difficulty) if difficulty else implied, regulariser)
 
 
 @dataclass(frozen=True, slots=True)

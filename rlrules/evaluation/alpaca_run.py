@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from rlrules.errors import DataError
-from rlrules.evaluation.alpaca_data import Annotations, EvalSet, read_difficulty, read_eval_set, read_gamed
-from rlrules.evaluation.alpaca_glm import Inputs
+from rlrules.evaluation.alpaca_data import Annotations, EvalSet, read_eval_set
+from rlrules.evaluation.alpaca_glm import Inputs, read_inputs
 from rlrules.evaluation.alpaca_lint import attacks
 from rlrules.evaluation.alpaca_metrics import Settings, alpaca_metrics
 from rlrules.evaluation.alpaca_order import is_switched, preference_of
 from rlrules.evaluation.config import AlpacaConfig
-from rlrules.evaluation.files import asked_for, listed, located, need
+from rlrules.evaluation.files import asked_for, listed, located, need, write_lines
 from rlrules.evaluation.generation import Chat, answer_all, truncated
 from rlrules.evaluation.judging import Pair, PairTemplate, judge_pairs, low_mass, probe
 from rlrules.evaluation.results import (
@@ -22,6 +22,7 @@ from rlrules.evaluation.results import (
     check_failures,
     judge_identity,
     open_manifest,
+    own_judge,
     usage_record,
     write_results,
 )
@@ -29,6 +30,7 @@ from rlrules.judges import Judge
 from rlrules.rules.config import content_sha
 from rlrules.rules.log import Tell
 
+ANNOTATIONS = "annotations.jsonl"
 HUB = "hf://datasets/tatsu-lab/alpaca_eval/alpaca_eval_gpt4_baseline.json"
 
 
@@ -59,8 +61,7 @@ def read_parts(config: AlpacaConfig) -> Parts:
     # The GLM's difficulties count the whole set; a limited run takes its beginning.
     taken = slice(config.limit)
     questions = EvalSet(whole.instructions[taken], whole.subsets[taken], whole.baseline[taken])
-    difficulty = read_difficulty(Path(config.difficulty)) if config.difficulty else None
-    gamed, implied = read_gamed(Path(config.gamed)) if config.gamed else (None, None)
+    files = [Path(name) if name else None for name in (config.difficulty, config.gamed)]
     outputs, name = None, config.name
     if config.answers is not None:
         outputs, found = _existing(Path(config.answers), questions)
@@ -68,7 +69,7 @@ def read_parts(config: AlpacaConfig) -> Parts:
     elif config.model is not None:
         name = name or config.model.model
     template = PairTemplate(Path(config.template) if config.template else None)
-    return Parts(questions, outputs, template, Inputs(implied if difficulty is None else difficulty, gamed), str(name))
+    return Parts(questions, outputs, template, read_inputs(*files), str(name))
 
 
 async def run_alpaca(
@@ -105,6 +106,8 @@ async def run_alpaca(
     metrics["attacks"] = attacks(outputs, parts.template.frame())
     metrics["usage"] = {"judge": usage_record(judge.usage)} | ({"model": usage_record(model.usage)} if model else {})
     units = {str(index): [float(y), 1.0] for index, y in zip(made.place, made.y, strict=True) if not np.isnan(y)}
+    metrics["warnings"] += own_judge(config.judge, config.model)
+    write_lines(folder / ANNOTATIONS, _compact(made))
     write_results(folder, {"benchmark": "alpaca", **metrics}, {"win_rate": units})
     return metrics
 
@@ -114,6 +117,22 @@ def planned(config: AlpacaConfig) -> dict[str, int]:
     parts = read_parts(config)
     n = len(parts.keys)
     return {"answers": 0 if parts.outputs is not None else n, "verdicts": n * (2 if config.orders == "both" else 1)}
+
+
+def _compact(made: Annotations) -> list[dict[str, Any]]:
+    """Rows as `--annotations` and comparisons of results take them."""
+    columns = (made.place, made.preference, made.length_1, made.length_2)
+    return [
+        {
+            "model": made.model,
+            "row": int(place),
+            "prompt_index": int(place),
+            "preference": None if np.isnan(preference) else float(preference),
+            "len_1": int(one),
+            "len_2": int(two),
+        }
+        for place, preference, one, two in zip(*columns, strict=True)
+    ]
 
 
 def _identity(config: AlpacaConfig, parts: Parts) -> dict[str, Any]:

@@ -58,10 +58,11 @@ def alpaca(
             print_metrics(_alpaca_run(config, overrides or [], files, out, dry_run), as_json)
             return
         from rlrules.evaluation.alpaca_data import annotations_of, read_eval_set
+        from rlrules.evaluation.alpaca_glm import read_inputs
         from rlrules.evaluation.alpaca_metrics import Settings, alpaca_metrics
         from rlrules.evaluation.files import located
 
-        inputs = _glm_inputs(difficulty, gamed)
+        inputs = read_inputs(difficulty, gamed)
         settings = Settings(C, cv, legacy_positions, resamples)
         if expected is not None:
             _print_deviations(annotations, expected, inputs, settings, as_json)
@@ -255,14 +256,6 @@ def _instructions(
             write_lines(rows, (row_of(*parts) for parts in zip(prompts, texts, checked, strict=True)))
         metrics = {"letters": "drawn" if rng else "literal"} | instruction_metrics(prompts, texts, checked)
     print_metrics(metrics, as_json)
-
-
-def _glm_inputs(difficulty: Path | None, gamed: Path | None) -> Any:
-    from rlrules.evaluation.alpaca_data import read_difficulty, read_gamed
-    from rlrules.evaluation.alpaca_glm import Inputs
-
-    regulariser, implied = read_gamed(gamed) if gamed else (None, None)
-    return Inputs(read_difficulty(difficulty) if difficulty else implied, regulariser)
 
 
 def _print_deviations(annotations: Path, expected: Path, inputs: Any, settings: Any, as_json: bool) -> None:

@@ -82,13 +82,16 @@ def compare(
     mixed_judges: Annotated[
         bool, typer.Option("--mixed-judges", help="Results of different judges may stand in one table.")
     ] = False,
+    difficulty: Annotated[Path | None, typer.Option(help="Of AlpacaEval: instruction_difficulty.csv.")] = None,
+    gamed: Annotated[Path | None, typer.Option(help="Of AlpacaEval: df_gamed.csv.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Results side by side, with paired intervals of their differences to the first."""
     with told():
+        from rlrules.evaluation.alpaca_glm import read_inputs
         from rlrules.evaluation.compare import compare as compare_results
 
-        found = compare_results(folders, mixed_judges)
+        found = compare_results(folders, mixed_judges, read_inputs(difficulty, gamed))
     if as_json:
         print(json.dumps(found))
         return
@@ -97,7 +100,7 @@ def compare(
         "result", "model", "judge", found["metric"].replace("_", " "), "difference, 95 % interval", title=title
     )
     for row in found["results"]:
-        gap = row.get("difference")
-        told_gap = f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})" if gap else ""
-        table.add_row(row["folder"], row["name"], row["judge"], f"{row['value']:.4f}", told_gap)
+        gaps = [("", row.get("difference")), ("length-controlled ", row.get("length_controlled_difference"))]
+        shown = [f"{what}{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})" for what, gap in gaps if gap]
+        table.add_row(row["folder"], row["name"], row["judge"], f"{row['value']:.4f}", "\n".join(shown))
     Console().print(table)

@@ -5,6 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from rlrules.errors import DataError
+from rlrules.evaluation.alpaca_data import read_annotations
+from rlrules.evaluation.alpaca_glm import Inputs
+from rlrules.evaluation.alpaca_metrics import Settings, paired_difference
+from rlrules.evaluation.alpaca_run import ANNOTATIONS
 from rlrules.evaluation.files import listed
 from rlrules.evaluation.results import MANIFEST, METRICS, UNITS, read_json
 from rlrules.evaluation.stats import RESAMPLES, paired_bootstrap
@@ -12,22 +16,28 @@ from rlrules.evaluation.stats import RESAMPLES, paired_bootstrap
 # What results must share to be compared at all; another judge is another benchmark.
 _SHARED = ("benchmark", "questions", "orders", "mode", "explain", "references", "baseline", "rules")
 _JUDGING = ("judge", "template")
+_OF_JUDGES = ("reward-bench", "rm-bench", "preference", "calibrate")
 
 
 def compare(
-    folders: Sequence[Path], mixed_judges: bool = False, resamples: int = RESAMPLES, seed: int = 0
+    folders: Sequence[Path],
+    mixed_judges: bool = False,
+    inputs: Inputs | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Compare results with the first of them.
 
     Args:
         folders: Finished results of one benchmark on the same questions.
         mixed_judges: Results of different judges may stand in one table, which then names them.
+        inputs: Of AlpacaEval's length control.
         resamples: Of the paired bootstrap over units.
         seed: Of the bootstrap.
 
     Returns:
-        `metric`, and a row per result: `folder`, `name`, `judge`, `value`, and the difference to the first with its
-        interval.
+        `metric`, and a row per result: `folder`, `name`, `judge`, `value`, and the `difference` to the first with its
+        interval; of AlpacaEval also `length_controlled_difference`, both being fitted anew for every resample.
 
     Raises:
         DataError: Fewer than two results, another benchmark, other questions, or, unless they may be mixed, other
@@ -39,7 +49,7 @@ def compare(
     for folder, identity in zip(folders[1:], identities[1:], strict=True):
         _refuse(_SHARED, folders[0], identities[0], folder, identity, "they cannot be compared")
         # Where a judge is what is measured, it differs on purpose.
-        if identity["benchmark"] not in ("reward-bench", "rm-bench", "preference") and not mixed_judges:
+        if identity["benchmark"] not in _OF_JUDGES and not mixed_judges:
             _refuse(_JUDGING, folders[0], identities[0], folder, identity, "--mixed-judges puts them in one table")
     units = [read_json(folder / UNITS) for folder in folders]
     [metric] = units[0]
@@ -55,8 +65,21 @@ def compare(
         }
         if own is not columns[0]:
             row["difference"] = _scale(metric, paired_bootstrap(own, columns[0], resamples, seed).record())
+            if identity["benchmark"] == "alpaca":
+                settings = Settings(resamples=resamples, seed=seed)
+                row["length_controlled_difference"] = _length_controlled(
+                    folder, folders[0], inputs or Inputs(), settings
+                )
         rows.append(row)
     return {"benchmark": identities[0]["benchmark"], "metric": metric, "n_units": len(keys), "results": rows}
+
+
+def _length_controlled(folder: Path, base: Path, inputs: Inputs, settings: Settings) -> dict[str, float | None]:
+    made = [read_annotations(one / ANNOTATIONS) for one in (folder, base)]
+    try:
+        return paired_difference(made[0], made[1], inputs, settings)["length_controlled_winrate"].record()
+    except ValueError as error:
+        raise DataError(f"{folder}, {base}: {error}") from error
 
 
 def _refuse(
@@ -65,7 +88,7 @@ def _refuse(
     for name in names:
         if one.get(name) != other.get(name):
             told = [
-                str((value or {}).get("model", value) if isinstance(value, dict) else value)
+                value["model"] if isinstance(value, dict) and "model" in value else value
                 for value in (one.get(name), other.get(name))
             ]
             raise DataError(f"{second}: {name}: {told[1]}, but {first} has {told[0]}: {then}")

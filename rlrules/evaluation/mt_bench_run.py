@@ -25,6 +25,7 @@ from rlrules.evaluation.results import (
     check_failures,
     judge_identity,
     open_manifest,
+    own_judge,
     usage_record,
     write_results,
 )
@@ -130,6 +131,7 @@ async def run_mt_bench(
     metrics, units = _metrics(config, parts, rows, keys)
     used = {question.id for question in parts.questions if parts.templates.reference(question)}
     metrics["published_reference_wrong"] = [number for number in WRONG_REFERENCES if number in used]
+    metrics["warnings"] = own_judge(config.judge, config.model)
     metrics["counts"] = counts
     metrics["usage"] = {"judge": usage_record(judge.usage)} | ({"model": usage_record(model.usage)} if model else {})
     write_results(folder, {"benchmark": "mt-bench", **metrics}, units)

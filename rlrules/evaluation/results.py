@@ -86,6 +86,12 @@ def judge_identity(config: JudgeConfig) -> dict[str, Any]:
     }
 
 
+def own_judge(judge: JudgeConfig, model: JudgeConfig | None) -> list[str]:
+    """A warning where a model judges its own answers, which judges prefer."""
+    same = model is not None and model.model == judge.model
+    return [f"{judge.model} judges its own answers, which judges tend to prefer"] if same else []
+
+
 def open_manifest(folder: Path, identity: Mapping[str, Any]) -> str:
     """Begin or go on with a result.
 

@@ -23,7 +23,7 @@ def call(*arguments: object, code: int = 0) -> str:
     """What `rlrules eval …` prints."""
     result = CliRunner().invoke(app, ["eval", *map(str, arguments)], env={"COLUMNS": "200"})
     assert result.exit_code == code, result.output + result.stderr
-    return result.output if code == 0 else result.output + result.stderr
+    return result.stdout if code == 0 else result.output + result.stderr
 
 
 def called(*arguments: object) -> dict[str, Any]:

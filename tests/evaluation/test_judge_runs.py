@@ -249,6 +249,11 @@ def test_compare(folder: Path) -> None:
     assert gap["difference"]["value"] == pytest.approx(
         gap["value"] - called("compare", "x", "y")["results"][0]["value"]
     )
+    controlled = gap["length_controlled_difference"]
+    # Every row is alike here, so that all resamples give the same, up to where the two solvers stop.
+    assert controlled["low"] == pytest.approx(controlled["value"], abs=0.02) and controlled["high"] < 0
+    again = called("alpaca", "--annotations", "x/annotations.jsonl", "--resamples", 0)
+    assert again["win_rate"] == called("compare", "x", "y")["results"][0]["value"]
     told = call("compare", "x", "z", code=2)
     assert "z: judge: third, but x has fake: --mixed-judges puts them in one table" in told
     assert re.search(r"third", call("compare", "x", "z", "--mixed-judges"))
