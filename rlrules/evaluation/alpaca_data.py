@@ -114,7 +114,8 @@ def annotations_of(
     """The annotations in rows that were read already; as `read_annotations`."""
     if not rows:
         raise DataError(f"{source}: no annotations")
-    name, chosen = _of_model(rows, source, model)
+    name, chosen = _of_model(with_texts(rows, eval_set), source, model)
+    _refuse_mixed_judges([row for _, row in chosen], source)
     compact = "len_1" in chosen[0][1] and "output_2" not in chosen[0][1]
     for where, row in chosen:
         need(row, COMPACT_COLUMNS if compact else FULL_COLUMNS, where)
@@ -144,6 +145,23 @@ def annotations_of(
         switched=np.array([bool(row["switched"]) for _, row in chosen]) if "switched" in chosen[0][1] else None,
         outputs=outputs,
     )
+
+
+def with_texts(
+    rows: Sequence[tuple[str, dict[str, Any]]], eval_set: EvalSet | None
+) -> list[tuple[str, dict[str, Any]]]:
+    """Rows that name their instruction by `prompt_index` only, with its text and the baseline's output."""
+    if not rows or eval_set is None or "instruction" in rows[0][1] or "output_2" not in rows[0][1]:
+        return list(rows)
+    made: list[tuple[str, dict[str, Any]]] = []
+    for where, row in rows:
+        need(row, ("prompt_index",), where)
+        index = row["prompt_index"]
+        if not 0 <= index < len(eval_set.instructions):
+            raise DataError(f"{where}: `prompt_index`: the evaluation set has no instruction {index}")
+        texts = {"instruction": eval_set.instructions[index], "output_1": eval_set.baseline[index]}
+        made.append((where, row | texts))
+    return made
 
 
 def models_of(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
@@ -231,6 +249,12 @@ def _of_model(
     if model not in there:
         raise DataError(f"{source}: no model {model!r} (there: {listed(there, 60)})")
     return model, [entry for entry in rows if _named(entry[1]) == model]
+
+
+def _refuse_mixed_judges(rows: Sequence[Row], source: str) -> None:
+    judges = list(dict.fromkeys(str(row["annotator"]) for row in rows if row.get("annotator") is not None))
+    if len(judges) > 1:
+        raise DataError(f"{source}: mixes the verdicts of {len(judges)} judges ({listed(judges)}); keep one's")
 
 
 def _preference(row: Row, where: str) -> float:

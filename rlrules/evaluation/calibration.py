@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rlrules.errors import DataError
-from rlrules.evaluation.alpaca_data import annotations_of, models_of, read_eval_set
+from rlrules.evaluation.alpaca_data import annotations_of, models_of, read_eval_set, with_texts
 from rlrules.evaluation.config import CalibrationConfig
 from rlrules.evaluation.files import located
 from rlrules.evaluation.judging import Pair, PairTemplate, judge_pairs, low_mass, probe
@@ -85,11 +85,7 @@ def read_stored(config: CalibrationConfig) -> list[Stored]:
     eval_set = read_eval_set(list(located(Path(config.eval_set)))) if config.eval_set else None
     found: list[Stored] = []
     for file in config.annotations:
-        rows = list(located(Path(file)))
-        if rows and eval_set is not None and "instruction" not in rows[0][1] and "prompt_index" in rows[0][1]:
-            for _, row in rows:
-                index = row["prompt_index"]
-                row |= {"instruction": eval_set.instructions[index], "output_1": eval_set.baseline[index]}
+        rows = with_texts(list(located(Path(file))), eval_set)
         for name in models_of(rows) or [Path(file).stem]:
             made = annotations_of(rows, file, name)
             own = [row for _, row in rows if str(row.get("model") or row.get("generator_2") or name) == name]

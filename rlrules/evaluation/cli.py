@@ -36,7 +36,7 @@ def alpaca(
     model: Annotated[str | None, typer.Option(help="Which model, where the annotations hold several.")] = None,
     difficulty: Annotated[Path | None, typer.Option(help="instruction_difficulty.csv; without it, none.")] = None,
     gamed: Annotated[Path | None, typer.Option(help="df_gamed.csv; without it, no regulariser.")] = None,
-    C: Annotated[float, typer.Option("--C", min=1e-9, help="Inverse strength of the L1 penalty.")] = 21.5,
+    C: Annotated[float | None, typer.Option("--C", min=1e-9, help="Inverse strength of the penalty; 21.5.")] = None,
     cv: Annotated[bool, typer.Option("--cv", help="Choose C by cross-validation, as upstream does.")] = False,
     legacy_positions: Annotated[
         bool, typer.Option("--legacy-positions", help="Difficulty by the row's place in the file, as upstream.")
@@ -54,16 +54,21 @@ def alpaca(
     """AlpacaEval 2: raw and length-controlled win rate against the baseline."""
     with told():
         if annotations is None:
+            _refuse(
+                {"--model": model, "--cv": cv, "--legacy-positions": legacy_positions, "--expected": expected},
+                "--annotations",
+            )
+            overrides = [*(overrides or ()), *([f"C={C}"] if C else [])]
             files = {"eval_set": eval_set, "difficulty": difficulty, "gamed": gamed, "template": template}
-            print_metrics(_alpaca_run(config, overrides or [], files, out, dry_run), as_json)
+            print_metrics(_alpaca_run(config, overrides, files, out, dry_run), as_json)
             return
         from rlrules.evaluation.alpaca_data import annotations_of, read_eval_set
-        from rlrules.evaluation.alpaca_glm import read_inputs
+        from rlrules.evaluation.alpaca_glm import DEFAULT_C, read_inputs
         from rlrules.evaluation.alpaca_metrics import Settings, alpaca_metrics
         from rlrules.evaluation.files import located
 
         inputs = read_inputs(difficulty, gamed)
-        settings = Settings(C, cv, legacy_positions, resamples)
+        settings = Settings(C or DEFAULT_C, cv, legacy_positions, resamples)
         if expected is not None:
             _print_deviations(annotations, expected, inputs, settings, as_json)
             return
@@ -72,6 +77,15 @@ def alpaca(
         found = annotations_of(rows, str(annotations), model, questions, legacy_positions)
         metrics = alpaca_metrics(found, inputs, settings, questions)
     print_metrics(metrics, as_json)
+
+
+def _refuse(flags: dict[str, object], needed: str) -> None:
+    """Refuse flags that say nothing where `needed` is not given."""
+    from rlrules.errors import RecipeError
+
+    given = [name for name, value in flags.items() if value]
+    if given:
+        raise RecipeError([f"{given[0]} needs {needed}; a run takes what it says from its configuration"])
 
 
 def _alpaca_run(
@@ -106,6 +120,7 @@ def mt_bench(
             from rlrules.evaluation.config import MTBenchEvalConfig
             from rlrules.evaluation.mt_bench_run import planned, run_mt_bench
 
+            _refuse({"--model": model}, "--judgments")
             files = {"questions": questions, "references": references, "template": template}
             settings = loaded(config, overrides or [], files, MTBenchEvalConfig, ", or existing --judgments")
             headline = ("average", "turn1", "turn2", "heldout", "win_rate_adjusted")

@@ -52,13 +52,19 @@ def read_grades(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Grad
     """Read single-answer judgments in FastChat's columns, by model in the order in which they come.
 
     Raises:
-        DataError: A column is missing, a value is of no such kind, or sources hold different judgments of a model.
+        DataError: A column is missing, a value is of no such kind, sources hold different judgments of a model,
+            or judges are mixed.
     """
     sources: dict[str, dict[str, list[tuple[Grade, str]]]] = defaultdict(lambda: defaultdict(list))
+    judges: dict[str, dict[str, None]] = {}
     for where, row in rows:
         need(row, ("question_id", "model", "turn", "score"), where)
+        judges.setdefault(str(row["model"]), {})[_judge(row)] = None
         grade = Grade(str(row["model"]), _question(row, where), _turn(row, where), _score(row, where))
         sources[grade.model][str(row.get("source", ""))].append((grade, str(row.get("judgment", ""))))
+    for model, seen in judges.items():
+        if len(seen) > 1:
+            raise DataError(f"{model}: mixes the grades of {len(seen)} judges ({listed(seen)}); keep one's")
     found: dict[str, Grades] = {}
     for model, runs in sources.items():
         first, *others = runs.values()
@@ -208,6 +214,12 @@ def _questions_mean(values: Mapping[int, Sequence[float]], resamples: int, seed:
         return Interval(float("nan"), float("nan"), float("nan"))
     ordered = [values[question] for question in sorted(values)]
     return bootstrap([sum(part) for part in ordered], [len(part) for part in ordered], resamples, seed)
+
+
+def _judge(row: Mapping[str, Any]) -> str:
+    # FastChat writes the judge's name and its template's.
+    judge = row.get("judge_model") or row.get("judge") or ""
+    return str(judge[0] if isinstance(judge, list) and judge else judge)
 
 
 def _question(row: Mapping[str, Any], where: str) -> int:

@@ -85,6 +85,9 @@ def test_annotations_that_cannot_be_used_are_named() -> None:
         annotations_of([*rows([1.0]), *rows([1.0])], "f")
     with pytest.raises(DataError, match="f:0: `preference`: is missing"):
         annotations_of([("f:0", {"instruction": "", "output_1": "", "output_2": ""})], "f")
+    mixed = [(where, row | {"annotator": f"j{n}"}) for n, (where, row) in enumerate(rows([1.0, 2.0]))]
+    with pytest.raises(DataError, match=r"f: mixes the verdicts of 2 judges \(j0, j1\); keep one's"):
+        annotations_of(mixed, "f")
     two = [(where, row | {"generator_2": f"m{n}"}) for n, (where, row) in enumerate(rows([1.0, 2.0]))]
     with pytest.raises(DataError, match=r"f: holds 2 models; choose one with --model \(m0, m1\)"):
         annotations_of(two, "f")
@@ -302,6 +305,20 @@ def test_command_on_all_kinds_of_files(tmp_path: Path) -> None:
     assert "1 instructions have no annotation" in call(
         "alpaca", "--annotations", write_lines(tmp_path / "c.jsonl", full[1:]), *sets, code=2
     )
+
+
+@needs("alpacaeval2")
+def test_rows_that_hold_only_the_index_of_their_instruction() -> None:
+    path, sets = ALPACA / "annotations_full/phi-2.parquet", ALPACA / "eval_set_gpt4_1106_baseline.parquet"
+    found = called("alpaca", "--annotations", path, "--eval-set", sets, "--legacy-positions", *GLM, "--resamples", 0)
+    assert found["model"] == "phi-2" and found["win_rate"] == win_rates(published("phi-2"))["win_rate"]
+    told = call("alpaca", "--annotations", path, "--eval-set", sets, code=2)
+    assert "2 instructions have no annotation" in told
+
+
+def test_flags_that_would_say_nothing_are_refused() -> None:
+    assert "--cv needs --annotations" in call("alpaca", "run.yaml", "--cv", "-o", "out", code=2)
+    assert "--model needs --judgments" in call("mt-bench", "run.yaml", "--model", "m", "-o", "out", code=2)
 
 
 @needs("alpacaeval2")

@@ -129,6 +129,13 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
         read_grades([("f", row) for row in two])
 
 
+def test_judges_are_not_mixed() -> None:
+    rows = [judgment(81, 1, 5, judge=["gpt-4", "single-v1"]), judgment(82, 1, 6, judge=["gpt-4o", "single-v1"])]
+    with pytest.raises(DataError, match=r"m: mixes the grades of 2 judges \(gpt-4, gpt-4o\); keep one's"):
+        read_grades([("f", row) for row in rows])
+    read_grades([("f", row) for row in (rows[0], judgment(82, 1, 6, judge=["gpt-4", "single-math-v1"]))])
+
+
 @cache
 def published() -> list[tuple[str, dict[str, Any]]]:
     return list(located(SINGLE))
