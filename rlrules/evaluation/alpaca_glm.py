@@ -24,6 +24,7 @@ FOLDS = 5
 # Lambda is 0.2 and is shared by the two gamed baselines.
 GAMED_WEIGHT = 0.1
 LENGTH, DIFFICULTY, BIAS = range(3)
+_TRACE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +138,16 @@ def fit(rows: Design, C: float = DEFAULT_C) -> Fit:
 
 
 def fit_cross_validated(rows: Design) -> Fit:
-    """The same with C chosen from the grid by 5-fold cross-validation, folds being stable."""
+    """The same with C chosen from the grid by 5-fold cross-validation, folds being stable.
+
+    Raises:
+        DataError: Too few rows have a preference.
+    """
     from sklearn.model_selection import GroupKFold
 
     features, y, weights = _stacked(rows)
+    if len(y) < FOLDS:
+        raise DataError(f"{len(y)} rows with a preference cannot be cross-validated in {FOLDS} folds; fix C instead")
     # Both copies of a row in one fold, which the grouping keeps; on undoubled rows a group is a row.
     folds = list(GroupKFold(FOLDS).split(features, groups=np.arange(len(y))))
     losses = np.zeros((len(GRID), FOLDS))
@@ -182,7 +189,10 @@ def _liblinear(features: Floats, y: Floats, weights: Floats, C: float) -> Floats
     # A soft label is two rows: label 1 with the weight y, label 0 with the weight 1 - y.
     model = LogisticRegression(C=C, l1_ratio=1, solver="liblinear", fit_intercept=False, random_state=123)
     labels = np.repeat([1, 0], len(y))
-    model.fit(np.concatenate([features, features]), labels, np.concatenate([weights * y, weights * (1 - y)]))
+    halves = [weights * y, weights * (1 - y)]
+    # liblinear drops rows without weight, and of a label that loses all of them it takes the other for this one.
+    halves = [half if half.any() else np.full(len(y), _TRACE) for half in halves]
+    model.fit(np.concatenate([features, features]), labels, np.concatenate(halves))
     found: Floats = model.coef_[0]
     return found
 

@@ -132,6 +132,20 @@ def test_length_alone_explains_nothing_once_controlled() -> None:
     assert metrics["variant"] == "no difficulty, no regulariser"
 
 
+@pytest.mark.parametrize("C", [0.5, 21.5])
+def test_a_model_that_always_wins_or_loses(C: float) -> None:
+    # Hard verdicts of one kind: n log(1 + exp(-b)) C + |b| is least where n C / (1 + exp(b)) = 1.
+    settings = Settings(C=C, resamples=20)
+    for preference, sign in ((2.0, 1), (1.0, -1)):
+        metrics = alpaca_metrics(annotations_of(rows([preference] * 8, [3] * 8), "f"), Inputs(), settings)
+        expected = 100 / (1 + math.exp(-sign * math.log(8 * C - 1)))
+        assert metrics["length_controlled_winrate"] == pytest.approx(expected, abs=0.02)
+        interval = metrics["intervals"]["length_controlled_winrate"]
+        assert interval["low"] == pytest.approx(expected, abs=0.02) == interval["high"]
+    with pytest.raises(DataError, match="3 rows with a preference cannot be cross-validated in 5 folds"):
+        alpaca_metrics(annotations_of(rows([1.2, 1.3, 1.9]), "f"), Inputs(), Settings(cross_validate=True))
+
+
 def test_rows_of_unknown_place_are_refused_where_some_are_missing() -> None:
     made = annotations_of(rows([1.0, 2.0, 1.0], [1, 2, 3]), "f")
     known = Inputs(np.array([0.0, 1.0, 2.0, 3.0]))
