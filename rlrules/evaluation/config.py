@@ -93,7 +93,7 @@ class ScoringConfig(EvalConfig):
 
 
 class RewardBenchConfig(ScoringConfig):
-    """RewardBench 1, or 2 where rows hold several rejected answers (reward models only)."""
+    """RewardBench 1, or 2 where rows hold several rejected answers, which a judge grades each on its own."""
 
     data: str | None = Field(None, description="Rows; null: from the hub.")
 

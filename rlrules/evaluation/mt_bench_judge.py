@@ -33,6 +33,25 @@ class Judged:
     reason: str = ""
 
 
+def grade_question(before: str, answer: str, reference: str | None, explain: bool) -> Asked:
+    """Asks for the grade of a reply.
+
+    Args:
+        before: The conversation up to it, rendered.
+        answer: The reply.
+        reference: A correct reply.
+        explain: Explain first; otherwise answer by the bare grade.
+    """
+    content, version = render(
+        "grade",
+        conversation=before,
+        answer=fenced(answer),
+        reference=fenced(reference) if reference is not None else "",
+        explain=explain,
+    )
+    return Asked((user(content.rstrip()),), version, labels=() if explain else GRADES)
+
+
 class MTBenchTemplates:
     """How the judge is asked.
 
@@ -56,14 +75,8 @@ class MTBenchTemplates:
         known = self.reference(question)
         if self._given is not None:
             return self._of_given("single", question, turn, single_values(question, answers, known))
-        content, version = render(
-            "mt_bench_single",
-            conversation=conversation(_chat(question, answers, turn)[:-1]),
-            answer=fenced(answers[turn - 1]),
-            reference=fenced(known[turn - 1]) if known else "",
-            explain=self._explain,
-        )
-        return Asked((user(content.rstrip()),), version, labels=() if self._explain else GRADES)
+        before = conversation(_chat(question, answers, turn)[:-1])
+        return grade_question(before, answers[turn - 1], known[turn - 1] if known else None, self._explain)
 
     def compare(self, question: Question, first: Sequence[str], second: Sequence[str], turn: int) -> Asked:
         """Asks whose answer to a turn is better."""

@@ -32,6 +32,8 @@ from rlrules.evaluation.scoring import (
     Item,
     order_metrics,
     outcomes,
+    rate_items,
+    rating_key,
     row_keys,
     score_items,
     scorer_identity,
@@ -54,17 +56,15 @@ async def run_reward_bench(
     """RewardBench 1 or, where rows hold several rejected answers, 2.
 
     Raises:
-        DataError: A row is malformed, a judge is given for RewardBench 2, or the folder holds another result.
+        DataError: A row is malformed, or the folder holds another result.
         JudgeError: Too many rows have no result.
     """
     rows = asked_for(config.data, REWARD_BENCH_HUB, "filtered", "`data`")[: config.limit]
     second = any(isinstance(row.get("rejected"), list) for _, row in rows)
-    if second and config.judge is not None:
-        raise DataError(f"{config.data}: RewardBench 2 ranks several answers, which needs `reward_model`")
     items = [_reward_bench_2_item(*row) if second else _reward_bench_item(*row) for row in rows]
     subsets = [str(row.get("subset", "")) for _, row in rows]
     if second:
-        return await _run_second(config, items, [row for _, row in rows], folder, tell)
+        return await _run_second(config, items, [row for _, row in rows], judge, folder, tell)
 
     def metrics(found: list[Floats]) -> Metrics:
         return reward_bench_metrics(subsets, np.concatenate(found), config.resamples, config.seed)
@@ -144,11 +144,21 @@ async def _run(
 
 
 async def _run_second(
-    config: RewardBenchConfig, items: Sequence[Item], lines: Sequence[Mapping[str, Any]], folder: Path, tell: Tell
+    config: RewardBenchConfig,
+    items: Sequence[Item],
+    lines: Sequence[Mapping[str, Any]],
+    judge: Judge | None,
+    folder: Path,
+    tell: Tell,
 ) -> Metrics:
     rows = _open("reward-bench", config, items, folder)
-    scores = await score_items(config, items, rows, tell)
-    counts = check_failures(rows, row_keys(config, items), config.max_failed, "rows")
+    if judge is None:
+        scores, keys = await score_items(config, items, rows, tell), row_keys(config, items)
+    else:
+        # Several answers are graded each on its own: which stands first among four would decide too much.
+        scores = await rate_items(items, judge, rows, tell)
+        keys = [rating_key(item, place) for item in items for place in range(len(item.answers))]
+    counts = check_failures(rows, keys, config.max_failed, "rows")
     credits: dict[str, list[float]] = {}
     ties: list[TiedPrompt] = []
     units: dict[str, list[float]] = {}

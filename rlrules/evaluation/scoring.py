@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from rlrules.errors import RlrulesError
 from rlrules.evaluation.config import ScoringConfig
+from rlrules.evaluation.mt_bench_judge import grade_question, read_judgment
 from rlrules.evaluation.results import Outcome, ResultRows, judge_identity
 from rlrules.judges import Judge, JudgeFailure, Question
 from rlrules.judges.comparison import LABELS, comparison_messages, read_comparison, strength
+from rlrules.judges.templates import conversation
 from rlrules.judges.verdict import read_verdict
 from rlrules.rewards.base import Resources, Scorer
 from rlrules.rules.log import Tell, each
@@ -100,6 +102,30 @@ async def score_items(config: ScoringConfig, items: Sequence[Item], rows: Result
     return found
 
 
+async def rate_items(items: Sequence[Item], judge: Judge, rows: ResultRows, tell: Tell) -> list[Floats]:
+    """A judge's grade from 1 to 10 of every answer, each on its own; NaN where there is none."""
+    jobs = {rating_key(item, place): (item, place) for item in items for place in range(len(item.answers))}
+
+    async def work(key: str) -> None:
+        item, place = jobs[key]
+        asked = grade_question(conversation(item.prompt), item.answers[place], None, explain=False)
+        try:
+            answer = await judge.ask(asked)
+        except JudgeFailure as failure:
+            rows.add(key, {}, "failed", f"judge {judge.config.model}: {failure}")
+            return
+        judged = read_judgment(answer, asked, graded=True)
+        rows.add(key, {"grade": judged.value}, judged.outcome, judged.reason)
+
+    await each("grades", rows.pending(list(jobs)), work, tell)
+    return [np.array([_grade(rows, rating_key(item, place)) for place in range(len(item.answers))]) for item in items]
+
+
+def rating_key(item: Item, place: int) -> str:
+    """Key of one answer's grade."""
+    return f"{item.key}/{place}"
+
+
 def order_metrics(items: Sequence[Item], rows: ResultRows) -> dict[str, float]:
     """How much the order decides: how often what stands first wins, and how often the winner changes with it."""
     first: list[float] = []
@@ -150,6 +176,11 @@ def _both_orders(item: Item, pair: tuple[int, int], rows: ResultRows) -> float:
     # A strength is positive where what stands second is better.
     total = lines[1].data["strength"] - lines[0].data["strength"]
     return float((1 + np.sign(total)) / 2)
+
+
+def _grade(rows: ResultRows, key: str) -> float:
+    line = rows.get(key)
+    return float(line.data["grade"]) if line is not None else float("nan")
 
 
 async def _scored(scorer: Scorer, item: Item) -> tuple[dict[str, Any], Outcome, str]:

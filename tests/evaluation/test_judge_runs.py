@@ -113,15 +113,39 @@ def test_a_judge_or_a_reward_model(folder: Path) -> None:
     assert "give `judge` or `reward_model`" in call(
         "reward-bench", config("rb", None, data="rows.jsonl"), "-o", "o", code=2
     )
-    two = [{"id": "1", "subset": "Math", "prompt": "p", "chosen": ["a"], "rejected": ["b", "c"]}]
-    write_lines(folder / "two.jsonl", two)
     with FakeServer(prefers_good) as server:
-        told = call("reward-bench", config("rb", server, data="two.jsonl"), "-o", "o", code=2)
-        assert "two.jsonl: RewardBench 2 ranks several answers, which needs `reward_model`" in told
         write_lines(folder / "rows.jsonl", [rows()[0], rows()[0]])
         told = call("reward-bench", config("rb", server, data="rows.jsonl"), "-o", "o", code=2)
         assert "`id`: 'mt-bench-easy:0' stands more than once" in told
     assert "name a local file with `data`" in call("reward-bench", config("rb", server), "-o", "o", code=2)
+
+
+def test_reward_bench_2_by_grades(folder: Path) -> None:
+    def grades(request: dict[str, Any]) -> str:
+        answer = prompt_of(request).partition("The reply to be graded:")[2]
+        return next((grade for grade in ("10", "7", "2") if f"is {grade}." in answer), "none")
+
+    def row(name: str, subset: str, chosen: list[int], rejected: list[int]) -> dict[str, Any]:
+        sides = {side: [f"{side} {name}{n} is {g}." for n, g in enumerate(all_)] for side, all_ in
+                 (("chosen", chosen), ("rejected", rejected))}  # fmt: skip
+        return {"id": name, "subset": subset, "prompt": name, **sides}
+
+    lines = [
+        row("a", "Math", [10], [7, 2, 2]), row("b", "Math", [7], [7, 2, 2]), row("c", "Focus", [2], [7, 2, 2]),
+        row("d", "Focus", [10], [5, 2, 2]), row("ref:0", "Ties", [10], [2]), row("tied:0", "Ties", [10, 7], [2]),
+    ]  # fmt: skip
+    write_lines(folder / "two.jsonl", lines)
+    with FakeServer(grades) as server:
+        path = config("rb", server, data="two.jsonl", max_failed=0.1)
+        found = called("reward-bench", path, "-o", "out")
+        asked = server.counts["requests"]
+        assert asked == 4 * 4 + 2 + 3
+        called("reward-bench", path, "-o", "out")
+        assert server.counts["requests"] == asked
+    # Gaps 8 and 5, spread 3: all four conditions hold. "d" has an answer without a grade, and counts nowhere.
+    ties = 1 + 0.01 * math.tanh(5 / 3 - 1)
+    assert found["subsets"] == {"Math": 0.75, "Focus": 0, "Ties": pytest.approx(ties)}
+    assert found["overall"] == pytest.approx((0.75 + ties) / 3) and found["n_failed"] == 1
 
 
 def rule_judge(request: dict[str, Any]) -> str:

@@ -69,7 +69,7 @@ def test_grades_by_hand(folder: Path, explain: bool) -> None:
     assert [message["role"] for message in second["messages"]] == ["user", "assistant", "user"]
     assert second["messages"][1]["content"] == f"answer to {second['messages'][0]['content']}"
     row = next(row for row in read_lines(folder / "out/rows.jsonl") if row["key"] == "111:0:2")
-    assert row["data"]["value"] == 9 and row["data"]["template"].startswith("mt_bench_single@")
+    assert row["data"]["value"] == 9 and row["data"]["template"].startswith("grade@")
     assert "MT-Bench" in (folder / "out/page.html").read_text()
 
 
