@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rlrules.data.preferences import last_answer
+from rlrules.data.preferences import Response, as_turns
 from rlrules.data.prompts import as_messages
 from rlrules.errors import DataError
 from rlrules.evaluation.config import PreferenceEvalConfig, RewardBenchConfig, RMBenchConfig, ScoringConfig
-from rlrules.evaluation.files import asked_for, need
+from rlrules.evaluation.files import asked_for, listed, need
 from rlrules.evaluation.preference import preference_metrics
 from rlrules.evaluation.results import (
     ResultRows,
@@ -40,6 +40,7 @@ from rlrules.evaluation.scoring import (
     template_of,
 )
 from rlrules.judges import Judge
+from rlrules.judges.templates import plain_text
 from rlrules.rules.config import content_sha
 from rlrules.rules.log import Tell
 
@@ -106,10 +107,13 @@ async def run_preference(
         JudgeError: Too many rows have no result.
     """
     preferences = config.data.load().pairs[: config.limit]
-    items: list[Item] = []
-    for pair in preferences:
-        prompt, chosen = last_answer(pair.prompt, pair.chosen)
-        items.append(Item(pair.id, prompt, (chosen, last_answer(pair.prompt, pair.rejected)[1])))
+    parting = [pair.id for pair in preferences if max(len(as_turns(pair.chosen)), len(as_turns(pair.rejected))) > 1]
+    if parting and config.judge is None:
+        raise DataError(
+            f"data {config.data.path!r}: {listed(parting, 3)}: the conversations part before their last answers, which "
+            "a reward model cannot score as answers to one prompt; take a judge"
+        )
+    items = [Item(pair.id, pair.prompt, (_shown(pair.chosen), _shown(pair.rejected))) for pair in preferences]
 
     def metrics(found: list[Floats]) -> Metrics:
         groups = [str(pair.meta.get("subset", pair.source)) for pair in preferences]
@@ -193,6 +197,14 @@ def _open(benchmark: str, config: ScoringConfig, items: Sequence[Item], folder: 
         "questions": content_sha([[item.key, item.prompt, item.answers] for item in items]),
     }
     return ResultRows(folder / "rows.jsonl", open_manifest(folder, identity))
+
+
+def _shown(response: Response) -> str:
+    """A response as text; of one that goes on over several turns, all of them."""
+    turns = as_turns(response)
+    if len(turns) == 1:
+        return plain_text(turns[0])
+    return "\n\n".join(f"{turn['role'].capitalize()}: {plain_text(turn)}" for turn in turns)
 
 
 def _reward_bench_item(where: str, row: Mapping[str, Any]) -> Item:

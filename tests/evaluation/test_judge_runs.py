@@ -108,6 +108,37 @@ def test_preferences_by_a_judge(folder: Path) -> None:
     assert found["accuracy"] == pytest.approx(1 / 3) and found["accuracy_ties_half"] == pytest.approx(1.5 / 3)
 
 
+@needs("mtbench")
+def test_a_judge_against_published_comparisons(folder: Path) -> None:
+    files = {
+        "path": "gpt4_pair_judgments.parquet",
+        "answers": "model_answers.parquet",
+        "question_file": "question.jsonl",
+    }
+    data = {name: str(DATA / "mtbench" / file) for name, file in files.items()}
+    data |= {"type": "mt_bench_pairs", "questions": "all"}
+    with FakeServer(lambda request: "A", keep_bodies=True) as server:
+        found = called("preference", config("pairs", server, data=data), "-o", "out")
+    # 20 and 18 pairs in which GPT-4 prefers one answer in both orders; a judge that always says A ties on all.
+    assert (found["n"], found["accuracy"], found["ties"]) == (38, 0, 1) and found["orders"]["flip_rate"] == 1
+
+
+def test_conversations_that_part_early_need_a_judge(folder: Path) -> None:
+    turns = [{"role": "assistant", "content": "one"}, {"role": "user", "content": "more"}]
+    sides = {
+        side: [*turns, {"role": "assistant", "content": word}] for side, word in (("chosen", GOOD), ("rejected", "bad"))
+    }
+    sides["rejected"] = [{"role": "assistant", "content": "uno"}, *sides["rejected"][1:]]
+    write_lines(folder / "p.jsonl", [{"id": "1", "prompt": "p", **sides}])
+    data = {"type": "jsonl", "path": "p.jsonl"}
+    with FakeServer(prefers_good, keep_bodies=True) as server:
+        assert called("preference", config("pref", server, data=data), "-o", "out")["accuracy"] == 1
+        shown_texts = shown(server.bodies[0])
+    assert "Assistant: one\n\nUser: more\n\nAssistant: GOOD" in "".join(shown_texts)
+    path = config("pref", None, data=data, reward_model={"type": "reward_model", "model": "m"})
+    assert "the conversations part before their last answers" in call("preference", path, "-o", "b", code=2)
+
+
 def test_a_judge_or_a_reward_model(folder: Path) -> None:
     write_lines(folder / "rows.jsonl", rows())
     assert "give `judge` or `reward_model`" in call(
