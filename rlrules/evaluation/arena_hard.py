@@ -89,13 +89,14 @@ def arena_hard_metrics(battles: Sequence[Battle], resamples: int = RESAMPLES, se
         parts[battle.model][battle.category].append(battle)
     return {
         "models": {
-            model: {category: _record(own, resamples, seed) for category, own in categories.items()}
+            model: {category: score_record(own, resamples, seed) for category, own in categories.items()}
             for model, categories in parts.items()
         }
     }
 
 
-def _record(battles: Sequence[Battle], resamples: int, seed: int) -> dict[str, Any]:
+def score_record(battles: Sequence[Battle], resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    """One model's score in percent over some prompts, with what it was computed from."""
     valid = [battle for battle in battles if not battle.failed]
     flips = [battle.flipped for battle in valid if battle.flipped is not None]
     found = bootstrap(

@@ -186,13 +186,26 @@ def ifbench(
 
 @app.command("arena-hard")
 def arena_hard(
-    battles: Annotated[Path, typer.Option(help="Judgments with two games a prompt, or weighted battles.")],
+    config: Config = None,
+    overrides: Overrides = None,
+    battles: Annotated[
+        Path | None, typer.Option(help="Existing judgments with two games a prompt, or weighted battles.")
+    ] = None,
     baseline: Annotated[str | None, typer.Option(help="Of battles: the model that all are against.")] = None,
-    strong: Annotated[int, typer.Option(min=1, help="How often a strong verdict counts.")] = 3,
+    strong: Annotated[int, typer.Option(min=1, help="Of judgments: how often a strong verdict counts.")] = 3,
+    out: Folder = None,
     as_json: AsJson = False,
 ) -> None:
     """Arena-Hard: share of verdicts won against the baseline, by category, intervals over prompts."""
     with told():
+        if battles is None:
+            from rlrules.evaluation.arena_hard_run import run_arena_hard
+            from rlrules.evaluation.config import ArenaHardConfig
+
+            _refuse({"--baseline": baseline}, "--battles")
+            settings = loaded(config, overrides or [], {}, ArenaHardConfig, ", or existing --battles")
+            print_metrics(run(settings, run_arena_hard, out, ("score",)), as_json)
+            return
         from rlrules.evaluation.arena_hard import arena_hard_metrics, read_battles
         from rlrules.evaluation.files import located
 

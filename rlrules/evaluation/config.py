@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlrules.data.preferences import AnyPreferenceConfig
 from rlrules.evaluation.alpaca_glm import DEFAULT_C
+from rlrules.evaluation.arena_hard import STRONG_WEIGHT
 from rlrules.evaluation.stats import RESAMPLES
 from rlrules.judges import AnyJudgeConfig
 from rlrules.judges.comparison import Kind
@@ -75,6 +76,16 @@ class MTBenchEvalConfig(AnsweringConfig):
         if self.template is not None and not self.explain:
             raise ValueError("explain: false is for our own templates")
         return self
+
+
+class ArenaHardConfig(AnsweringConfig):
+    """Arena-Hard."""
+
+    judge: AnyJudgeConfig
+    questions: str | None = Field(None, description="Rows {uid, prompt, category?}; null: from the hub.")
+    baseline: str = Field(description="The baseline's answers, {uid, answer}; `answers` has the same form.")
+    strong: int = Field(STRONG_WEIGHT, ge=1, description="How often a strong verdict counts.")
+    explain: bool = Field(True, description="The judge reasons before its verdict; false: it gives the bare verdict.")
 
 
 class ScoringConfig(EvalConfig):

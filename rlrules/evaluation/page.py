@@ -22,6 +22,7 @@ _TITLES = {
     "ifeval": "IFEval",
     "ifbench": "IFBench",
     "rules": "Rule satisfaction",
+    "arena-hard": "Arena-Hard",
     "calibrate": "Judge calibration",
 }
 

@@ -1,4 +1,5 @@
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rlrules.evaluation.arena_hard import (
 from rlrules.evaluation.files import located
 from rlrules.evaluation.stats import bootstrap
 from tests.evaluation.shared import DATA, call, called, needs, write_lines
+from tests.fakes.openai_server import FakeServer, prompt_of
 
 BATTLES = DATA / "arenahard/battles_historical.jsonl.gz"
 
@@ -62,6 +64,41 @@ def test_a_baseline_is_needed() -> None:
     ]
     with pytest.raises(DataError, match=r"no one model stands in every battle \(candidates: none\); give --baseline"):
         read_battles(lines)
+
+
+@pytest.mark.parametrize("explain", [True, False])
+def test_a_run_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, explain: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_lines(
+        tmp_path / "q.jsonl", [{"uid": f"u{n}", "prompt": f"Do {n}.", "category": "ab"[n % 2]} for n in range(4)]
+    )
+    write_lines(tmp_path / "b.jsonl", [{"uid": f"u{n}", "answer": "base"} for n in range(4)])
+
+    def reply(request: dict[str, Any]) -> str:
+        prompt = prompt_of(request)
+        if "assistant A" not in prompt:
+            return f"mine {prompt[3]}"
+        model_first = "mine" in prompt.partition("The answer of assistant B:")[0]
+        number = prompt.partition("mine ")[2][0]
+        # 0: the model wins strongly in both games; 1: A wins whoever it is; 2: a tie; 3: nothing is said.
+        verdict = {"0": "A>>B" if model_first else "B>>A", "1": "A>B", "2": "A=B", "3": "none"}[number]
+        return f"As [[B>A]] would be wrong: [[{verdict}]]" if explain and verdict != "none" else verdict
+
+    with FakeServer(reply) as server:
+        judge = {"type": "openai", "urls": [server.url], "model": "fake", "cache": False, "retries": 0}
+        content = {"model": judge, "judge": judge, "questions": "q.jsonl", "baseline": "b.jsonl", "explain": explain}
+        Path("run.yaml").write_text(json.dumps(content | {"max_failed": 0.3, "resamples": 20}))
+        found = called("arena-hard", "run.yaml", "-o", "out")
+        asked = server.counts["requests"]
+        assert asked == 4 + 8
+        assert called("arena-hard", "run.yaml", "-o", "out")["score"] == found["score"]
+        assert server.counts["requests"] == asked
+    assert found["score"] == pytest.approx(100 * (6 * 1 + 1 * 1 + 2 * 0.5) / 10)
+    assert (found["n_prompts"], found["n_failed"], found["flip_rate"]) == (3, 1, pytest.approx(1 / 3))
+    assert found["by_category"]["b"]["score"] == 50
+    write_lines(tmp_path / "b.jsonl", [{"uid": "u0", "answer": "base"}])
+    told = call("arena-hard", "run.yaml", "-o", "b", code=2)
+    assert "b.jsonl: 3 prompts have no answer: u1, u2, u3" in told
 
 
 @needs("arenahard")

@@ -16,6 +16,7 @@ CONFIGS = {
     "reward_bench": config.RewardBenchConfig,
     "rm_bench": config.RMBenchConfig,
     "preference": config.PreferenceEvalConfig,
+    "arena_hard": config.ArenaHardConfig,
     "ifeval": config.InstructionsConfig,
     "rules": config.RulesEvalConfig,
     "calibrate": config.CalibrationConfig,
