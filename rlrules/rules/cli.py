@@ -2,14 +2,17 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from rlrules.errors import RecipeError
-from rlrules.terminal import print_table, progress_bars, told
+from rlrules.errors import RecipeError, RlrulesError
 
 if TYPE_CHECKING:
     from rlrules.judges import Judge
@@ -36,7 +39,7 @@ def extract(
     dry_run: DryRun = False,
 ) -> None:
     """Preferences to rules.json: explain every pair, take rules from the explanations, merge them."""
-    with told():
+    with _told():
         settings = load_config(config, [*(overrides or ()), *([f"data.limit={limit}"] if limit else [])])
         preferences = settings.data.load()
         if dry_run:
@@ -47,12 +50,12 @@ def extract(
                 f"answers at most {stage.answer_tokens:,} tokens"
                 for stage in estimate(settings, preferences)
             }
-            print_table(f"{config}: {len(preferences)} preferences, nothing asked", rows)
+            _table(f"{config}: {len(preferences)} preferences, nothing asked", rows)
             return
         from rlrules.rules.pipeline import run_extraction
 
         made = _asking(settings.judge, lambda judge, tell: run_extraction(settings, preferences, judge, out, tell))
-    print_table(f"{len(made.rules)} rules -> {out / 'rules.json'}", made.parent_counts)
+    _table(f"{len(made.rules)} rules -> {out / 'rules.json'}", made.parent_counts)
     unanswered = [made.parent_counts[name] for name in ("not_explained", "pairs_unanswered", "failed_calls")]
     if any(unanswered):
         print(
@@ -73,7 +76,7 @@ def merge(
     dry_run: DryRun = False,
 ) -> None:
     """Merge candidates or rules files into one rules.json; of the configuration `judge` and `chunk` count."""
-    with told():
+    with _told():
         settings = load_config(config, overrides or ())
         if not inputs:
             raise RecipeError(["--from is missing: name a candidates.jsonl or a rules.json, once for each file"])
@@ -82,13 +85,13 @@ def merge(
 
             count = len(read_candidates(inputs))
             calls = -(-count // settings.chunk)
-            print_table(f"{count} candidates, nothing asked", {"merge, round 1": f"{calls} prompts"})
+            _table(f"{count} candidates, nothing asked", {"merge, round 1": f"{calls} prompts"})
             return
         from rlrules.rules.pipeline import run_merge
 
         files = inputs
         made = _asking(settings.judge, lambda judge, tell: run_merge(settings, files, judge, out, tell))
-    print_table(f"{len(made.rules)} rules -> {out / 'rules.json'}", made.parent_counts)
+    _table(f"{len(made.rules)} rules -> {out / 'rules.json'}", made.parent_counts)
 
 
 @app.command()
@@ -101,7 +104,7 @@ def report(
     dry_run: DryRun = False,
 ) -> None:
     """How far rules agree with preferences: report.json and report.html."""
-    with told():
+    with _told():
         settings = load_config(config, overrides or ())
         data = settings.report.data or settings.data
         if limit:
@@ -111,7 +114,7 @@ def report(
         loaded, preferences = load_rules(rules), data.load()
         verdicts = 2 * len(preferences) * len(loaded) * settings.report.repeats
         if dry_run:
-            print_table(f"{len(loaded)} rules, {len(preferences)} preferences, nothing asked", {"verdicts": verdicts})
+            _table(f"{len(loaded)} rules, {len(preferences)} preferences, nothing asked", {"verdicts": verdicts})
             return
         from rlrules.rules.report import run_report
 
@@ -121,7 +124,7 @@ def report(
         )
     shares = {name: _percent(share) for name, share in made["set_accuracy"].items()}
     rows = {f"set accuracy, {name.replace('_', ' ')}": share for name, share in shares.items()} | made["counts"]
-    print_table(f"{out / 'report.html'}, {out / 'report.json'}", rows)
+    _table(f"{out / 'report.html'}, {out / 'report.json'}", rows)
 
 
 def load_config(path: str, overrides: "list[str] | tuple[str, ...]" = ()) -> "ExtractionConfig":
@@ -130,10 +133,16 @@ def load_config(path: str, overrides: "list[str] | tuple[str, ...]" = ()) -> "Ex
     Raises:
         RecipeError: All problems found, a line each.
     """
-    from rlrules.recipe.load import load_config as load_any
+    from pydantic import ValidationError
+
+    from rlrules.recipe.load import Sources, load_mapping, validation_problems
     from rlrules.rules.config import ExtractionConfig
 
-    return load_any(path, overrides, ExtractionConfig)
+    content = load_mapping(path, overrides)
+    try:
+        return ExtractionConfig.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(validation_problems(error, ExtractionConfig, content, Sources(file=path))) from error
 
 
 def _asking(config: "JudgeConfig", work: "Callable[[Judge, Tell], Awaitable[T]]") -> T:
@@ -141,7 +150,14 @@ def _asking(config: "JudgeConfig", work: "Callable[[Judge, Tell], Awaitable[T]]"
     from rlrules.judges import build_judge
 
     judge = build_judge("judge", config)  # type: ignore[arg-type]
-    with progress_bars() as tell:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def tell(stage: str, done: int, of: int) -> None:
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage, total=of)
+            progress.update(bars[stage], completed=done)
 
         async def run() -> T:
             try:
@@ -152,7 +168,23 @@ def _asking(config: "JudgeConfig", work: "Callable[[Judge, Tell], Awaitable[T]]"
         return asyncio.run(run())
 
 
+def _table(title: str, rows: Mapping[str, Any]) -> None:
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in rows.items():
+        table.add_row(name.replace("_", " "), str(value))
+    Console().print(table)
+
+
 def _percent(share: Mapping[str, Any]) -> str:
     if not share["n"]:
         return "no pair with verdicts on both answers"
     return f"{share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%}, n = {share['n']})"
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except RlrulesError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
