@@ -1,4 +1,4 @@
-"""The command line: `rlrules check|score|rules|data|report`."""
+"""The command line: `rlrules check|score|rules|data|eval|report`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,12 +7,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rlrules.commands import table, told
 from rlrules.data.cli import app as data_app
 from rlrules.environment import prepare_environment
+from rlrules.evaluation.cli import app as eval_app
 from rlrules.rules.cli import app as rules_app
+from rlrules.terminal import print_table, told
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False, help=__doc__)
+app.add_typer(eval_app, name="eval", help="What a model is worth: benchmarks, with intervals.")
 app.add_typer(rules_app, name="rules", help="AutoRule: preferences -> rules -> agreement report.")
 app.add_typer(data_app, name="data", help="Build a method's training set.")
 
@@ -36,7 +38,7 @@ def check(
 
         loaded = load_recipe(recipe, overrides or (), field_problems)
         rows = estimate(loaded, ranks, ping, offline)
-    table(loaded.recipe.name, dict(rows))
+    print_table(loaded.recipe.name, dict(rows))
 
 
 @app.command()

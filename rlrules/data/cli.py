@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from rlrules.commands import asking, table, told
+from rlrules.data.asking import asking
+from rlrules.terminal import print_table, told
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
@@ -39,13 +40,13 @@ def think_rm(
             size = sum(len(str(message["content"])) for one in asked for message in one.messages) // 4 * found.samples
             rows = {"questions": f"{len(asked) * found.samples:,}, about {size:,} tokens to read"}
             rows |= {f"left out: {reason}": str(count) for reason, count in dropped.items()}
-            table(f"{config}: {len(preferences)} preferences, nothing asked", rows)
+            print_table(f"{config}: {len(preferences)} preferences, nothing asked", rows)
             return
         from rlrules.data.tokenizers import load_tokenizer
         from rlrules.models import resolve_model
 
         tokenizer = load_tokenizer(resolve_model(found.tokenizer))
         made = asking(found.judge, lambda judge, tell: build_think_rm(found, preferences, judge, tokenizer, out, tell))
-    table(f"{made.accepted} rows to imitate -> {out / 'accepted.jsonl'}", made.counts)
+    print_table(f"{made.accepted} rows to imitate -> {out / 'accepted.jsonl'}", made.counts)
     if failed := made.counts.get("samples_failed"):
         print(f"{failed} questions got no answer; the same command asks them again", file=sys.stderr)

@@ -138,7 +138,7 @@ class MTBenchPairsConfig(MTBenchConfig):
             answered: dict[tuple[str, int], list[str]] = {}
             for where, row in located_rows(self.answers, "train"):
                 model = text_of(row, "model_id" if "model_id" in row else "model", where)
-                answered[model, int(number_of(row, "question_id", where))] = _answers(row, where)
+                answered[model, int(number_of(row, "question_id", where))] = answer_turns(row, where)
             self._loaded = (asked, answered)
         return self._loaded
 
@@ -152,7 +152,12 @@ def _turns(row: Row, name: str, turn: int, where: str) -> tuple[Message, ...]:
     return conversation[: 2 * turn]
 
 
-def _answers(row: Row, where: str) -> list[str]:
+def answer_turns(row: Row, where: str) -> list[str]:
+    """A model's answers to the turns of one question, from FastChat's `choices` or from `turns`.
+
+    Raises:
+        DataError: They are neither.
+    """
     turns: Any = row.get("turns")
     if turns is None:
         choices = column_of(row, "choices", where)

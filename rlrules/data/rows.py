@@ -1,5 +1,6 @@
 """Rows from files and hubs, whatever they hold."""
 
+import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,13 +30,14 @@ class Rows:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers (from 1) and objects of a JSONL file; blank lines are passed over.
+    """Line numbers (from 1) and objects of a JSONL file, gzipped or not; blank lines are passed over.
 
     Raises:
         DataError: No such file, or a line that is no JSON object, with its number.
     """
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        file = path.open(encoding="utf-8")
+        file = opened(path, "rt", encoding="utf-8")
     except FileNotFoundError:
         raise DataError(f"{path} does not exist (looked in {Path.cwd()})") from None
     with file:

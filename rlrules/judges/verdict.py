@@ -57,7 +57,8 @@ def thought_and_answer(answer: Answer) -> tuple[str, str]:
 def parse_label(text: str, labels: Sequence[str], cut: bool = False) -> str | None:
     """The one of `labels` that `text` is, whole, once its thought is left out; None where there is none.
 
-    Case and surrounding blanks, brackets, quotes, asterisks and full stops do not matter.
+    Surrounding blanks, brackets, quotes, asterisks and full stops do not matter, nor does case, except where two
+    labels differ by it alone.
 
     Args:
         text: A judge's answer.
@@ -67,6 +68,8 @@ def parse_label(text: str, labels: Sequence[str], cut: bool = False) -> str | No
     word = _bare(after_thought(text))
     begun = [label for label in labels if word and _bare(label).startswith(word)]
     found = begun if cut else [label for label in begun if _bare(label) == word]
+    if len({_bare(label) for label in found}) == 1 < len(found):
+        found = [label for label in found if label == after_thought(text).strip(_AROUND)]
     return found[0] if len(found) == 1 else None
 
 

@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -50,6 +49,8 @@ def share(cases: float, n: int) -> Share:
 
     Half a case (a tie) widens it: the lower end is that of the whole number below, the upper that of the one above.
     """
+    from scipy.stats import binomtest  # Takes a second to import.
+
     if n == 0:
         return Share(float("nan"), float("nan"), float("nan"), 0)
     low = binomtest(int(np.floor(cases)), n).proportion_ci(method="wilson").low

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rlrules.commands import asking, table, told
+from rlrules.data.asking import asking
 from rlrules.errors import RecipeError
+from rlrules.terminal import print_table, told
 
 if TYPE_CHECKING:
     from rlrules.rules.config import ExtractionConfig
@@ -42,12 +43,12 @@ def extract(
                 f"answers at most {stage.answer_tokens:,} tokens"
                 for stage in estimate(settings, preferences)
             }
-            table(f"{config}: {len(preferences)} preferences, nothing asked", rows)
+            print_table(f"{config}: {len(preferences)} preferences, nothing asked", rows)
             return
         from rlrules.rules.pipeline import run_extraction
 
         made = asking(settings.judge, lambda judge, tell: run_extraction(settings, preferences, judge, out, tell))
-    table(f"{len(made.rules)} rules -> {out / 'rules.json'}", made.parent_counts)
+    print_table(f"{len(made.rules)} rules -> {out / 'rules.json'}", made.parent_counts)
     unanswered = [made.parent_counts[name] for name in ("not_explained", "pairs_unanswered", "failed_calls")]
     if any(unanswered):
         print(
@@ -77,13 +78,13 @@ def merge(
 
             count = len(read_candidates(inputs))
             calls = -(-count // settings.chunk)
-            table(f"{count} candidates, nothing asked", {"merge, round 1": f"{calls} prompts"})
+            print_table(f"{count} candidates, nothing asked", {"merge, round 1": f"{calls} prompts"})
             return
         from rlrules.rules.pipeline import run_merge
 
         files = inputs
         made = asking(settings.judge, lambda judge, tell: run_merge(settings, files, judge, out, tell))
-    table(f"{len(made.rules)} rules -> {out / 'rules.json'}", made.parent_counts)
+    print_table(f"{len(made.rules)} rules -> {out / 'rules.json'}", made.parent_counts)
 
 
 @app.command()
@@ -106,7 +107,7 @@ def report(
         loaded, preferences = load_rules(rules), data.load()
         verdicts = 2 * len(preferences) * len(loaded) * settings.report.repeats
         if dry_run:
-            table(f"{len(loaded)} rules, {len(preferences)} preferences, nothing asked", {"verdicts": verdicts})
+            print_table(f"{len(loaded)} rules, {len(preferences)} preferences, nothing asked", {"verdicts": verdicts})
             return
         from rlrules.rules.report import run_report
 
@@ -116,7 +117,7 @@ def report(
         )
     shares = {name: _percent(share) for name, share in made["set_accuracy"].items()}
     rows = {f"set accuracy, {name.replace('_', ' ')}": share for name, share in shares.items()} | made["counts"]
-    table(f"{out / 'report.html'}, {out / 'report.json'}", rows)
+    print_table(f"{out / 'report.html'}, {out / 'report.json'}", rows)
 
 
 def _percent(share: Mapping[str, Any]) -> str:

@@ -78,8 +78,14 @@ def test_labels_that_come_in_brackets_are_found(labels: tuple[str, ...]) -> None
         assert parse_label(text, labels) == labels[0]
 
 
+def test_labels_that_differ_by_case_alone_are_told_apart_by_it() -> None:
+    assert [parse_label(text, ("m", "M")) for text in ("m", " M", "[M]", "**m**")] == ["m", "M", "M", "m"]
+    assert parse_label("m", ("m", "M"), cut=True) == "m"
+    assert label_probabilities({"m": -1.0, "▁M": -1.0}, ("m", "M")) == {"m": 0.5, "M": 0.5}
+
+
 def test_labels_that_look_the_same_are_told_apart_by_nobody() -> None:
-    assert parse_label("a", ("A", "a")) is None
+    assert parse_label("a", ("A", "A.")) is None
 
 
 def test_the_last_closing_tag_ends_the_thought() -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks: what a model is worth, with intervals."""

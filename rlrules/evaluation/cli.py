@@ -1,0 +1,304 @@
+"""`rlrules eval …`: what a model is worth."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rlrules.evaluation.cli_judges import app as judges_app
+from rlrules.evaluation.cli_run import AsJson, Config, DryRun, Folder, Overrides, loaded, print_metrics, run
+from rlrules.terminal import told
+
+if TYPE_CHECKING:
+    from rlrules.evaluation.instruction_checks import Benchmark
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+app.add_typer(judges_app)
+
+
+Responses = Annotated[Path | None, typer.Option(help="JSONL: {key, prompt, instruction_id_list, kwargs, response}.")]
+Rows = Annotated[Path | None, typer.Option(help="Where a line for each response goes, with strict and loose.")]
+NltkData = Annotated[Path | None, typer.Option(help="Folder of NLTK's punkt_tab, stopwords and tagger.")]
+ReferenceRng = Annotated[
+    bool, typer.Option("--reference-rng", help="Count a drawn letter where a symbol is asked for, as the reference.")
+]
+
+
+@app.command()
+def alpaca(
+    config: Config = None,
+    overrides: Overrides = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Existing annotations (JSON, JSONL, parquet): only compute the metrics.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Which model, where the annotations hold several.")] = None,
+    difficulty: Annotated[Path | None, typer.Option(help="instruction_difficulty.csv; without it, none.")] = None,
+    gamed: Annotated[Path | None, typer.Option(help="df_gamed.csv; without it, no regulariser.")] = None,
+    C: Annotated[float | None, typer.Option("--C", min=1e-9, help="Inverse strength of the penalty; 21.5.")] = None,
+    cv: Annotated[bool, typer.Option("--cv", help="Choose C by cross-validation, as upstream does.")] = False,
+    legacy_positions: Annotated[
+        bool, typer.Option("--legacy-positions", help="Difficulty by the row's place in the file, as upstream.")
+    ] = False,
+    eval_set: Annotated[Path | None, typer.Option(help="The instructions and the baseline's outputs.")] = None,
+    expected: Annotated[Path | None, typer.Option(help="Published numbers: print how far ours deviate.")] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0: no intervals.")] = 1000,
+    template: Annotated[
+        Path | None, typer.Option(help="Of a run: the judge's template, in alpaca_eval's form.")
+    ] = None,
+    out: Folder = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """AlpacaEval 2: raw and length-controlled win rate against the baseline."""
+    with told():
+        if annotations is None:
+            _refuse(
+                {"--model": model, "--cv": cv, "--legacy-positions": legacy_positions, "--expected": expected},
+                "--annotations",
+            )
+            overrides = [*(overrides or ()), *([f"C={C}"] if C else [])]
+            files = {"eval_set": eval_set, "difficulty": difficulty, "gamed": gamed, "template": template}
+            print_metrics(_alpaca_run(config, overrides, files, out, dry_run), as_json)
+            return
+        from rlrules.evaluation.alpaca_data import annotations_of, read_eval_set
+        from rlrules.evaluation.alpaca_glm import DEFAULT_C, read_inputs
+        from rlrules.evaluation.alpaca_metrics import Settings, alpaca_metrics
+        from rlrules.evaluation.files import located
+
+        inputs = read_inputs(difficulty, gamed)
+        settings = Settings(C or DEFAULT_C, cv, legacy_positions, resamples)
+        if expected is not None:
+            _print_deviations(annotations, expected, inputs, settings, as_json)
+            return
+        questions = read_eval_set(list(located(eval_set))) if eval_set else None
+        rows = list(located(annotations))
+        found = annotations_of(rows, str(annotations), model, questions, legacy_positions)
+        metrics = alpaca_metrics(found, inputs, settings, questions)
+    print_metrics(metrics, as_json)
+
+
+def _refuse(flags: dict[str, object], needed: str) -> None:
+    """Refuse flags that say nothing where `needed` is not given."""
+    from rlrules.errors import RecipeError
+
+    given = [name for name, value in flags.items() if value]
+    if given:
+        raise RecipeError([f"{given[0]} needs {needed}; a run takes what it says from its configuration"])
+
+
+def _alpaca_run(
+    path: str | None, overrides: list[str], files: dict[str, Path | None], out: Path | None, dry_run: bool
+) -> dict[str, Any]:
+    from rlrules.evaluation.alpaca_run import planned, run_alpaca
+    from rlrules.evaluation.config import AlpacaConfig
+
+    config = loaded(path, overrides, files, AlpacaConfig, ", or existing --annotations")
+    return planned(config) if dry_run else run(config, run_alpaca, out, ("win_rate", "length_controlled_winrate"))
+
+
+@app.command("mt-bench")
+def mt_bench(
+    config: Config = None,
+    overrides: Overrides = None,
+    judgments: Annotated[
+        Path | None, typer.Option(help="Existing judgments, single or pairwise: only compute the tables.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model of the judgments.")] = None,
+    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap over questions; 0: no intervals.")] = 1000,
+    questions: Annotated[Path | None, typer.Option(help="Of a run: question.jsonl.")] = None,
+    references: Annotated[Path | None, typer.Option(help="Of a run: reference answers.")] = None,
+    template: Annotated[Path | None, typer.Option(help="Of a run: judge templates in FastChat's form.")] = None,
+    out: Folder = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """MT-Bench: grades by turn and category, or wins over another model."""
+    with told():
+        if judgments is None:
+            from rlrules.evaluation.config import MTBenchEvalConfig
+            from rlrules.evaluation.mt_bench_run import planned, run_mt_bench
+
+            _refuse({"--model": model}, "--judgments")
+            files = {"questions": questions, "references": references, "template": template}
+            settings = loaded(config, overrides or [], files, MTBenchEvalConfig, ", or existing --judgments")
+            headline = ("average", "turn1", "turn2", "heldout", "win_rate_adjusted")
+            found = planned(settings) if dry_run else run(settings, run_mt_bench, out, headline)
+            print_metrics(found, as_json)
+            return
+        from rlrules.errors import DataError
+        from rlrules.evaluation.files import listed, located
+        from rlrules.evaluation.mt_bench_scores import pairwise_metrics, read_games, read_grades, single_metrics
+
+        rows = list(located(judgments))
+        if rows and "g1_winner" in rows[0][1]:
+            metrics = pairwise_metrics(read_games(rows), resamples)
+            if model is not None:
+                if model not in metrics["models"]:
+                    raise DataError(f"{judgments}: no model {model!r} (there: {listed(metrics['models'])})")
+                metrics = {"model": model, **metrics.pop("models")[model], **metrics}
+        else:
+            grades = read_grades(rows)
+            if model is not None and model not in grades:
+                raise DataError(f"{judgments}: no model {model!r} (there: {listed(grades)})")
+            chosen = [grades[model]] if model is not None else list(grades.values())
+            tables = [single_metrics(graded, resamples) for graded in chosen]
+            metrics = tables[0] if len(tables) == 1 else {"models": {table["model"]: table for table in tables}}
+    for table in metrics["models"].values() if "models" in metrics and not as_json else [metrics]:
+        print_metrics(table, as_json)
+
+
+@app.command()
+def ifeval(
+    config: Config = None,
+    overrides: Overrides = None,
+    responses: Responses = None,
+    rows: Rows = None,
+    nltk_data: NltkData = None,
+    reference_rng: ReferenceRng = False,
+    out: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """IFEval: instructions that a program verifies, strict and loose."""
+    if responses is None:
+        _instructions_run("ifeval", config, overrides or [], nltk_data, out, as_json)
+    else:
+        _instructions("ifeval", responses, rows, nltk_data, reference_rng, as_json)
+
+
+@app.command()
+def ifbench(
+    config: Config = None,
+    overrides: Overrides = None,
+    responses: Responses = None,
+    rows: Rows = None,
+    nltk_data: NltkData = None,
+    out: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """IFBench: harder instructions of the same kind; prompt-level loose is its headline."""
+    if responses is None:
+        _instructions_run("ifbench", config, overrides or [], nltk_data, out, as_json)
+    else:
+        _instructions("ifbench", responses, rows, nltk_data, False, as_json)
+
+
+@app.command("arena-hard")
+def arena_hard(
+    config: Config = None,
+    overrides: Overrides = None,
+    battles: Annotated[
+        Path | None, typer.Option(help="Existing judgments with two games a prompt, or weighted battles.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="Of battles: the model that all are against.")] = None,
+    strong: Annotated[int, typer.Option(min=1, help="Of judgments: how often a strong verdict counts.")] = 3,
+    out: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Arena-Hard: share of verdicts won against the baseline, by category, intervals over prompts."""
+    with told():
+        if battles is None:
+            from rlrules.evaluation.arena_hard_run import run_arena_hard
+            from rlrules.evaluation.config import ArenaHardConfig
+
+            _refuse({"--baseline": baseline}, "--battles")
+            settings = loaded(config, overrides or [], {}, ArenaHardConfig, ", or existing --battles")
+            print_metrics(run(settings, run_arena_hard, out, ("score",)), as_json)
+            return
+        from rlrules.evaluation.arena_hard import arena_hard_metrics, read_battles
+        from rlrules.evaluation.files import located
+
+        metrics = arena_hard_metrics(read_battles(located(battles), baseline, strong))
+    if as_json:
+        print_metrics(metrics, as_json)
+        return
+    for name, categories in metrics["models"].items():
+        for category, table in categories.items():
+            print_metrics({"model": name, "category": category or "all", **table}, as_json)
+
+
+@app.command()
+def gui(
+    predictions: Annotated[Path, typer.Option(help="A line per sample; points for grounding, actions for steps.")],
+    as_json: AsJson = False,
+) -> None:
+    """GUI agents: clicks that hit their element, or whole steps, whichever the lines hold."""
+    with told():
+        from rlrules.evaluation.files import located
+        from rlrules.evaluation.gui import action_metrics, grounding_metrics
+
+        lines = list(located(predictions))
+        metrics = action_metrics(lines) if lines and "target" in lines[0][1] else grounding_metrics(lines)
+    print_metrics(metrics, as_json)
+
+
+@app.command()
+def jigsaw(
+    responses: Annotated[Path, typer.Option(help="JSONL: {id, rows, columns, arrangement, response}.")],
+    as_json: AsJson = False,
+) -> None:
+    """Jigsaw puzzles: exact, by piece and by neighbour, beside chance."""
+    with told():
+        from rlrules.evaluation.files import located
+        from rlrules.evaluation.jigsaw import jigsaw_metrics
+
+        metrics = jigsaw_metrics(located(responses))
+    print_metrics(metrics, as_json)
+
+
+def _instructions_run(
+    benchmark: "Benchmark", path: str | None, overrides: list[str], data: Path | None, out: Path | None, as_json: bool
+) -> None:
+    with told():
+        from rlrules.evaluation.config import InstructionsConfig
+        from rlrules.evaluation.instructions_run import run_instructions
+
+        config = loaded(path, overrides, {"nltk_data": data}, InstructionsConfig, ", or existing --responses")
+
+        async def work(config: Any, judge: Any, model: Any, folder: Path, tell: Any) -> dict[str, Any]:
+            return await run_instructions(benchmark, config, model, folder, tell)
+
+        metrics = run(config, work, out, ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose"))
+    print_metrics(metrics, as_json)
+
+
+def _instructions(
+    benchmark: "Benchmark", responses: Path, rows: Path | None, nltk_data: Path | None, rng: bool, as_json: bool
+) -> None:
+    with told():
+        from rlrules.errors import DataError
+        from rlrules.evaluation.files import located, need, write_lines
+        from rlrules.evaluation.ifeval import check_responses, instruction_metrics, read_prompts, row_of
+        from rlrules.evaluation.instruction_checks import prepare
+
+        prepare(nltk_data)
+        lines = list(located(responses))
+        for where, line in lines:
+            need(line, ("response",), where)
+            if line["response"] is not None and not isinstance(line["response"], str):
+                raise DataError(f"{where}: `response`: expected text, got {type(line['response']).__name__}")
+        prompts, texts = read_prompts(lines), [line["response"] for _, line in lines]
+        checked = check_responses(benchmark, prompts, texts, rng)
+        if rows is not None:
+            write_lines(rows, (row_of(*parts) for parts in zip(prompts, texts, checked, strict=True)))
+        metrics = {"letters": "drawn" if rng else "literal"} | instruction_metrics(prompts, texts, checked)
+    print_metrics(metrics, as_json)
+
+
+def _print_deviations(annotations: Path, expected: Path, inputs: Any, settings: Any, as_json: bool) -> None:
+    from rlrules.evaluation.leaderboard import COMPARED, deviations, largest
+
+    rows = deviations(annotations, expected, inputs, settings)
+    worst = largest(rows)
+    if as_json:
+        print_metrics({"models": rows, "largest": worst}, as_json)
+        return
+    names = [name for name in COMPARED if name in worst]
+    table = Table("model", "C", "LC win rate", *(f"Δ {name}" for name in names), title=f"{len(rows)} models")
+    for row in rows:
+        shown = [f"{row['deviation'][name]:.1e}" if name in row["deviation"] else "" for name in names]
+        table.add_row(row["model"], f"{row['C']:.4g}", f"{row['length_controlled_winrate']:.4f}", *shown)
+    table.add_section()
+    table.add_row("largest", "", "", *(f"{worst[name]:.1e}" for name in names))
+    Console(width=max(Console().width, 160)).print(table)

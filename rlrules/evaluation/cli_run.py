@@ -1,0 +1,100 @@
+"""What every command that runs a benchmark does: a configuration, judges, progress, a folder, a page."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from rlrules.errors import RecipeError
+from rlrules.terminal import print_table, progress_bars
+
+if TYPE_CHECKING:
+    from rlrules.evaluation.config import EvalConfig
+
+Config = Annotated[str | None, typer.Argument(help="YAML file of the run.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Dotted assignments: limit=40 judge.temperature=0")]
+Folder = Annotated[Path | None, typer.Option("-o", "--out", help="The result's folder; the same one goes on.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count requests; asks nothing.")]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+C = TypeVar("C", bound="EvalConfig")
+Work = Callable[..., Awaitable[dict[str, Any]]]
+
+
+def loaded(
+    path: str | None, overrides: Sequence[str], files: Mapping[str, Path | None], model: type[C], also: str = ""
+) -> C:
+    """The configuration, with files that flags name put over it.
+
+    Args:
+        path: The YAML file.
+        overrides: Dotted assignments.
+        files: Field -> what its flag says.
+        model: The configuration's class.
+        also: What may be given instead of a configuration, for the message.
+
+    Raises:
+        RecipeError: All problems found, a line each.
+    """
+    from rlrules.recipe.load import load_config
+
+    if path is None:
+        raise RecipeError([f"a configuration is missing: name a YAML file{also}"])
+    named = [f"{field}={file}" for field, file in files.items() if file is not None]
+    return load_config(path, [*overrides, *named], model)
+
+
+def run(config: "EvalConfig", work: Work, folder: Path | None, headline: Sequence[str]) -> dict[str, Any]:
+    """Run a benchmark with its judges and write its page.
+
+    Raises:
+        RecipeError: No folder is given.
+        RlrulesError: What the benchmark raises.
+    """
+    from rlrules.evaluation.page import write_page
+    from rlrules.judges import build_judge
+
+    if folder is None:
+        raise RecipeError(["-o is missing: name the result's folder"])
+    made = {
+        name: build_judge(name, section) if (section := getattr(config, name, None)) is not None else None
+        for name in ("judge", "model")
+    }
+    with progress_bars() as tell:
+
+        async def all_of_it() -> dict[str, Any]:
+            try:
+                return await work(config, made["judge"], made["model"], folder, tell)
+            finally:
+                for judge in made.values():
+                    if judge is not None:
+                        await judge.close()
+
+        metrics = asyncio.run(all_of_it())
+    write_page(folder, headline)
+    return metrics
+
+
+def print_metrics(metrics: Mapping[str, Any], as_json: bool) -> None:
+    """A benchmark's numbers as a table, or as one JSON object."""
+    from rlrules.evaluation.record import as_jsonable
+
+    if as_json:
+        print(json.dumps(as_jsonable(metrics)))
+        return
+    shown = {name: value for name, value in metrics.items() if not isinstance(value, dict | list)}
+    rows: dict[str, Any] = {}
+    for name, value in shown.items():
+        rows[name] = f"{value:.4f}" if isinstance(value, float) else value
+        if found := metrics.get("intervals", {}).get(name):
+            rows[name] += f"  (95 % interval {found['low']:.2f} to {found['high']:.2f})"
+    for name, part in metrics.items():
+        if isinstance(part, dict) and name != "intervals":
+            rows |= {f"{name}: {key}": value for key, value in part.items()}
+    print_table("", rows)
+    for warning in metrics.get("warnings", ()):
+        print(f"warning: {warning}")

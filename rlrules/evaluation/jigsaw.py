@@ -1,0 +1,119 @@
+"""Jigsaw puzzles and boxes (Jigsaw-R1): how much of an arrangement, and of a box, is right."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rlrules.errors import DataError
+from rlrules.evaluation.files import need
+from rlrules.evaluation.stats import RESAMPLES, bootstrap
+from rlrules.judges.verdict import after_thought
+
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_BETWEEN = re.compile(r"[\s,;`]+")
+
+
+def read_permutation(text: str, size: int) -> tuple[int, ...] | None:
+    """The arrangement in an answer tag, or in the whole answer: each of 1 to `size` once, else None."""
+    answer = after_thought(text)
+    tags = _ANSWER.findall(answer)
+    parts = [part for part in _BETWEEN.split(tags[-1] if tags else answer) if part]
+    if not all(re.fullmatch("[0-9]{1,6}", part) for part in parts):
+        return None
+    found = tuple(int(part) for part in parts)
+    return found if sorted(found) == list(range(1, size + 1)) else None
+
+
+def inverted(arrangement: Sequence[int]) -> tuple[int, ...]:
+    """Where each piece is, of an arrangement that says which piece is where, or the other way round."""
+    places = {piece: place for place, piece in enumerate(arrangement, 1)}
+    return tuple(places[piece] for piece in range(1, len(arrangement) + 1))
+
+
+def patch_score(found: Sequence[int], right: Sequence[int]) -> float:
+    """Share of places that hold the right piece; 0 where the lengths differ."""
+    if len(found) != len(right):
+        return 0.0
+    return sum(one == other for one, other in zip(found, right, strict=True)) / len(right)
+
+
+def connection_score(found: Sequence[int], right: Sequence[int], rows: int, columns: int) -> float:
+    """Share of neighbours, side by side or one above the other, that stay so; 0 where the lengths differ.
+
+    Both say which piece is where: an arrangement that says where each piece is must be inverted first.
+    """
+    if len(found) != len(right):
+        return 0.0
+    wanted, got = _neighbours(right, rows, columns), _neighbours(found, rows, columns)
+    return len(wanted & got) / (2 * rows * columns - rows - columns)
+
+
+def iou(first: Sequence[float], second: Sequence[float]) -> float:
+    """Intersection over union of two boxes {left, top, right, bottom}, as continuous areas."""
+    across = min(first[2], second[2]) - max(first[0], second[0])
+    down = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(across, 0.0) * max(down, 0.0)
+    whole = sum(abs((box[2] - box[0]) * (box[3] - box[1])) for box in (first, second)) - shared
+    return shared / whole if whole > 0 else 0.0
+
+
+def centre_in(box: Sequence[float], target: Sequence[float]) -> bool:
+    """Whether a box's centre lies in the target."""
+    across, down = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return target[0] <= across <= target[2] and target[1] <= down <= target[3]
+
+
+def jigsaw_metrics(
+    lines: Iterable[tuple[str, Mapping[str, Any]]], resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Any]:
+    """Exact, patch and connection scores over all puzzles; an answer that is no arrangement scores 0.
+
+    Args:
+        lines: {id, rows, columns, arrangement, response}, an arrangement saying which piece is where.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: A column is missing or malformed.
+    """
+    scores: dict[str, list[float]] = {"exact": [], "patch": [], "connection": []}
+    chance: dict[str, list[float]] = {"exact": [], "patch": []}
+    unread = 0
+    for where, line in lines:
+        need(line, ("rows", "columns", "arrangement", "response"), where)
+        size = line["rows"] * line["columns"]
+        if sorted(line["arrangement"]) != list(range(1, size + 1)):
+            raise DataError(f"{where}: `arrangement`: expected each of 1 to {size} once")
+        right = tuple(line["arrangement"])
+        found = read_permutation(line["response"], size)
+        unread += found is None
+        scores["exact"].append(float(found == right))
+        scores["patch"].append(patch_score(found or (), right))
+        scores["connection"].append(connection_score(found or (), right, line["rows"], line["columns"]))
+        chance["exact"].append(1 / math.factorial(size))
+        chance["patch"].append(1 / size)
+    if not scores["exact"]:
+        raise DataError("no puzzles")
+    found_means = {name: bootstrap(part, resamples=resamples, seed=seed) for name, part in scores.items()}
+    return {
+        **{name: part.value for name, part in found_means.items()},
+        "n": len(scores["exact"]),
+        "n_unreadable": unread,
+        "by_chance": {name: sum(part) / len(part) for name, part in chance.items()},
+        "intervals": {name: part.record() for name, part in found_means.items()} if resamples else {},
+    }
+
+
+def _neighbours(pieces: Sequence[int], rows: int, columns: int) -> set[tuple[str, int, int]]:
+    beside = {
+        ("beside", pieces[r * columns + c], pieces[r * columns + c + 1])
+        for r in range(rows)
+        for c in range(columns - 1)
+    }
+    above = {
+        ("above", pieces[r * columns + c], pieces[(r + 1) * columns + c])
+        for r in range(rows - 1)
+        for c in range(columns)
+    }
+    return beside | above
