@@ -60,8 +60,8 @@ def _train(judge: str, seed: int, steps: int, url: str) -> Path:
     command += [f"judges.judge.urls=[{url}]", "judges.judge.model=fake", "judges.judge.cache=false"]
     command += ["rewards.preference.think=false", "rewards.preference.strength=hard"]
     command += [f"training.seed={seed}", f"training.max_steps={steps}", "training.save_strategy=no"]
-    command += ["training.per_device_train_batch_size=16", "training.num_generations=8"]
-    command += ["training.max_completion_length=64", "training.learning_rate=2.0e-5", "training.beta=0.0"]
+    command += ["training.per_device_train_batch_size=8", "training.num_generations=8"]
+    command += ["training.max_completion_length=64", "training.learning_rate=3.0e-5", "training.beta=0.0"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return Path("runs") / name
 
