@@ -88,7 +88,3 @@ def _timed(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-if __name__ == "__main__":
-    typer.run(evaluation)

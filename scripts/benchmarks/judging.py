@@ -71,7 +71,3 @@ def _pairs(count: int, variant: str) -> list[Any]:
         ):
             made.append(Pair(f"{number}:{order}", (question,), first, second, {}))
     return made
-
-
-if __name__ == "__main__":
-    typer.run(judging)
