@@ -17,8 +17,17 @@ from rlrules.data.stage_log import Line, StageLog, Tell, content_sha, each, judg
 from rlrules.data.tokens import conversation_rows
 from rlrules.errors import JudgeError
 from rlrules.judges import AnyJudgeConfig, Judge, JudgeFailure, Question
-from rlrules.judges.compare import LABEL_TOKENS, OPENING, UNCLOSED
-from rlrules.judges.comparison import ANSWER_CLOSE, ANSWER_OPEN, LABELS, Kind, read_comparison
+from rlrules.judges.compare import LABEL_TOKENS
+from rlrules.judges.comparison import (
+    ANSWER_CLOSE,
+    ANSWER_OPEN,
+    LABELS,
+    OPENING,
+    UNCLOSED,
+    Kind,
+    label_behind_tag,
+    read_comparison,
+)
 from rlrules.judges.verdict import THINK_CLOSE, THINK_OPEN, Verdict, read_verdict, thought_and_answer
 from rlrules.types import Message
 
@@ -194,9 +203,7 @@ class _Sampler:
             max_tokens=LABEL_TOKENS,
         )
         answer = await self._judge.ask(asked)
-        # A server that is not held to the labels closes the tag and may go on, or leaves out what opens them.
-        text = answer.text.partition(ANSWER_CLOSE)[0].strip().removeprefix(OPENING)
-        return read_verdict(replace(answer, text=text), labels)
+        return read_verdict(replace(answer, text=label_behind_tag(answer.text)), labels)
 
 
 def _sha(config: ThinkRmConfig, comparisons: Iterable[Comparison]) -> str:

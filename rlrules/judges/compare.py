@@ -11,12 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rlrules.judges.base import Answer, JudgeFailure, Question
-from rlrules.judges.comparison import ANSWER_CLOSE, ANSWER_OPEN, LABELS, Kind, comparison_messages, read_comparison
+from rlrules.judges.comparison import (
+    ANSWER_OPEN,
+    LABELS,
+    OPENING,
+    UNCLOSED,
+    Kind,
+    comparison_messages,
+    label_behind_tag,
+    read_comparison,
+)
 from rlrules.judges.fit import ask_all_fitting
 from rlrules.judges.judge import Judge
 from rlrules.judges.verdict import (
     THINK_CLOSE,
     THINK_OPEN,
+    Outcome,
     Verdict,
     label_probabilities,
     read_verdict,
@@ -25,7 +35,6 @@ from rlrules.judges.verdict import (
 from rlrules.types import Message
 
 MINUS, SIZES = "-", ("1", "2", "3")
-UNCLOSED, OPENING = ANSWER_OPEN[:-1], ANSWER_OPEN[-1]
 # A label, its sign and the tags around it.
 LABEL_TOKENS = 8
 # The last two are how some tokenizers show a leading blank.
@@ -38,15 +47,16 @@ class Compared:
 
     Attributes:
         verdict: Its choice, with probabilities where they were asked for, or why there is none.
-        ran_out: Whether its thought came to no verdict of its own before its end.
-        forced: Whether the verdict was decoded behind such a thought.
+        own: What it came to by itself: "truncated" where its thought ran out before a verdict, "unparsed" where what
+            it wrote is none.
+        forced: Whether the verdict was decoded behind a thought that ran out.
         characters: Length of what the judge wrote by itself, thought and answer.
         tokens: The same in tokens.
         cut: Whether the replies lost their middle to fit the judge's context.
     """
 
     verdict: Verdict
-    ran_out: bool = False
+    own: Outcome
     forced: bool = False
     characters: int = 0
     tokens: int = 0
@@ -87,17 +97,18 @@ class Comparer:
         try:
             compared, shown = await ask_all_fitting(ask, (first, second))
         except JudgeFailure as failure:
-            return Compared(self._failed(failure))
+            failed = self._failed(failure)
+            return Compared(failed, failed.outcome)
         return replace(compared, cut=shown != (first, second))
 
     async def _at_once(self, asked: Question) -> Compared:
-        return Compared(await self._label(asked, "", ""))
+        verdict = await self._label(asked, "", "")
+        return Compared(verdict, verdict.outcome)
 
     async def _after_thinking(self, asked: Question) -> Compared:
         answer = await self._judge.ask(asked)
         verdict = read_comparison(answer, self._kind)
-        ran_out = verdict.outcome == "truncated"
-        forced = False
+        own, ran_out, forced = verdict.outcome, verdict.outcome == "truncated", False
         if ran_out or self._probabilities:
             # Greedy: what is left to chance is the thought.
             behind = replace(asked, temperature=0.0, draw=0)
@@ -109,7 +120,7 @@ class Comparer:
                 reason = f"{told}the verdict behind the thought: {self._failed(failure).reason}"
                 verdict = Verdict("truncated" if ran_out else "failed", raw=answer.text, reason=reason)
         size = len(answer.reasoning) + len(answer.text)
-        return Compared(verdict, ran_out, forced, size, answer.completion_tokens)
+        return Compared(verdict, own, forced, size, answer.completion_tokens)
 
     async def _label(self, asked: Question, written: str, opening: str) -> Verdict:
         """The label that comes next in the assistant's turn.
@@ -128,9 +139,7 @@ class Comparer:
             max_tokens=LABEL_TOKENS if bounded else None,
         )
         answer = await self._judge.ask(question)
-        # A server that is not held to the labels closes the tag and may go on, or leaves out what opens them.
-        text = answer.text.partition(ANSWER_CLOSE)[0].strip()
-        answer = replace(answer, text=opening + text.removeprefix(opening))
+        answer = replace(answer, text=opening + label_behind_tag(answer.text))
         verdict = read_verdict(answer, question.labels)
         if not verdict.label:
             return verdict
@@ -157,6 +166,9 @@ class Comparer:
         begun: defaultdict[str, float] = defaultdict(float)
         for token, logprob in logprobs.items():
             begun[token.strip(BLANKS)] += math.exp(logprob)
+        if opening and not any(token.startswith(opening) for token in begun):
+            # A server that is not held to the labels may leave out what opens them.
+            return await self._found(asked, written + opening, "", logprobs)
         undecided = begun[opening] if opening else 0.0
         signed = self._kind == "multiclass"
         heads = (MINUS, *SIZES) if signed else labels
@@ -203,7 +215,7 @@ def _up_to_label(answer: Answer) -> str:
     if not whole.lstrip().startswith(THINK_OPEN):
         whole = f"{THINK_OPEN}\n{whole.lstrip()}"
     thought, close, after = whole.rpartition(THINK_CLOSE)
-    if not close:
+    if not close or THINK_OPEN in after:
         return f"{whole.rstrip()}\n{THINK_CLOSE}\n\n{UNCLOSED}"
     said, tag, _ = after.rpartition(ANSWER_OPEN)
     return thought + close + (said if tag else f"{after.rstrip()}\n\n") + UNCLOSED

@@ -9,7 +9,7 @@ from typing import Literal
 
 from rlrules.judges.base import Answer
 from rlrules.judges.templates import conversation, fenced, render
-from rlrules.judges.verdict import THINK_CLOSE, Verdict, after_thought, parse_label
+from rlrules.judges.verdict import THINK_CLOSE, THINK_OPEN, Verdict, after_thought, parse_label
 from rlrules.types import Message
 
 Kind = Literal["binary", "multiclass"]
@@ -21,9 +21,11 @@ LABELS: dict[Kind, tuple[str, ...]] = {
 """What a verdict can be, from "A is better" to "B is better"; there is none for a tie."""
 
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
+UNCLOSED, OPENING = ANSWER_OPEN[:-1], ANSWER_OPEN[-1]
 # A tag that opens again before it closes is only read from where it opens last.
 _ANSWER = re.compile(rf"{ANSWER_OPEN}((?:(?!{ANSWER_OPEN}).)*?){ANSWER_CLOSE}", re.DOTALL | re.IGNORECASE)
 _MINUS = re.compile("[\N{MINUS SIGN}\N{EN DASH}\N{FULLWIDTH HYPHEN-MINUS}\N{SMALL HYPHEN-MINUS}]")
+_QUOTES = "‘’‚“”„«»‹›「」『』【】〈〉《》"
 _NAMED = re.compile(r"assistant\s+", re.IGNORECASE)
 
 
@@ -60,10 +62,13 @@ def read_comparison(answer: Answer, kind: Kind) -> Verdict:
     text = answer.text
     if THINK_CLOSE not in text and not answer.reasoning:
         return Verdict("truncated", raw=text, reason=f"the thought has no end: {_shown(text[-80:])}")
-    tags = _ANSWER.findall(after_thought(text))
+    said = after_thought(text)
+    if THINK_OPEN in said:
+        return Verdict("truncated", raw=text, reason=f"another thought was begun and has no end: {_shown(said[-80:])}")
+    tags = _ANSWER.findall(said)
     if not tags:
         cut = answer.finish_reason == "length"
-        told = f"no {ANSWER_OPEN} tag after the thought: {_shown(after_thought(text)[:80])}"
+        told = f"no {ANSWER_OPEN} tag after the thought: {_shown(said[:80])}"
         return Verdict("truncated" if cut else "unparsed", raw=text, reason=told)
     label = parse_label(_plain(tags[-1]), LABELS[kind])
     if label is None:
@@ -72,13 +77,24 @@ def read_comparison(answer: Answer, kind: Kind) -> Verdict:
     return Verdict("value", label, {known: float(known == label) for known in LABELS[kind]}, text)
 
 
+def label_behind_tag(text: str) -> str:
+    """The label in what a judge wrote behind an answer tag that was left open for it.
+
+    A server that is not held to the labels closes the tag and may go on, leaves out what opens them, or begins its
+    turn anew.
+    """
+    turn = after_thought(text).partition(ANSWER_CLOSE)[0]
+    return turn.rpartition(ANSWER_OPEN)[2].strip().removeprefix(OPENING)
+
+
 def strength(label: str) -> float:
     """By how much B is better: -1 or +1 for a letter, the number itself for a number."""
     return {"A": -1.0, "B": 1.0}.get(label) or float(label)
 
 
 def _plain(content: str) -> str:
-    return _NAMED.sub("", _MINUS.sub("-", content).strip(), count=1).removeprefix("+")
+    bare = _MINUS.sub("-", content).strip().strip(_QUOTES)
+    return _NAMED.sub("", bare, count=1).removeprefix("+")
 
 
 def _shown(text: str) -> str:

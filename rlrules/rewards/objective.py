@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from rlrules.rewards.objective_base import Objective, ObjectiveConfig, Outcome, rewards_of, standardized, values
 from rlrules.rewards.objective_pairwise import PairwiseConfig
@@ -15,7 +15,7 @@ class WeightedSumConfig(ObjectiveConfig):
     """The reward is the weighted sum of the scores."""
 
     type: Literal["weighted_sum"] = "weighted_sum"
-    weights: dict[str, float] = Field(min_length=1, description="A weight for each reward that counts.")
+    weights: dict[str, FiniteFloat] = Field(min_length=1, description="A weight for each reward that counts.")
     normalize: Literal["none", "group"] = Field(
         "none", description="group: each score is standardised within its group before the sum."
     )
@@ -35,7 +35,7 @@ class GateConfig(ObjectiveConfig):
     type: Literal["gate"] = "gate"
     gate: str
     of: str
-    threshold: float = 1.0
+    threshold: FiniteFloat = 1.0
 
     def rewards_used(self) -> Collection[str]:
         """Both."""
@@ -64,7 +64,8 @@ class WeightedSum(Objective):
         """Sum up."""
         total = np.zeros(len(group.completions))
         for name, weight in self._weights.items():
-            column = values(scored[name])
+            # What is blanked has no say in what its siblings' scores are measured against.
+            column = np.where(np.array(blanked, dtype=bool), np.nan, values(scored[name]))
             if np.isnan(column).all():
                 continue
             column = np.where(np.isnan(column), np.nanmean(column), column)

@@ -6,13 +6,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from rlrules.rewards.objective_base import Objective, ObjectiveConfig, Outcome, rewards_of, standardized, values
 from rlrules.rewards.pairwise import Epsilon, Normalize, Ranking, denominator, rank, scaled
 from rlrules.types import Group, Scored
 
 Array = NDArray[np.float64]
+ROUNDING = 1e-12
 
 
 class PairwiseConfig(ObjectiveConfig):
@@ -26,7 +27,7 @@ class PairwiseConfig(ObjectiveConfig):
     compares: ClassVar[bool] = True
 
     type: Literal["pairwise"] = "pairwise"
-    weights: dict[str, float] = Field(min_length=1, description="A weight for each reward that counts.")
+    weights: dict[str, FiniteFloat] = Field(min_length=1, description="A weight for each reward that counts.")
     normalize: Normalize = Field(
         "group", description="Divide by the strengths' spread within the group, within the batch, or not at all."
     )
@@ -62,10 +63,10 @@ class Pairwise(Objective):
     def combine(self, group: Group, scored: Mapping[str, Scored], blanked: Sequence[bool]) -> Outcome:
         """Rank by the comparisons, scale, add the pointwise scores."""
         kept = ~np.array(blanked, dtype=bool)
-        compared = {name for name in self._weights if scored[name].comparisons is not None}
+        compared = [name for name in self._weights if scored[name].comparisons is not None]
         matrix, weight = self._matrix({name: scored[name] for name in compared}, kept)
         ranking = rank(matrix)
-        pointwise = self._pointwise({n: s for n, s in scored.items() if n in self._weights.keys() - compared}, kept)
+        pointwise = self._pointwise({name: scored[name] for name in self._weights if name not in compared}, kept)
         by = 1.0 if self._normalize == "none" else denominator(ranking.squares, ranking.pairs, self._eps)
         parts = {"ranking": weight * ranking.values, "pointwise": pointwise}
         totals = (ranking.squares, float(ranking.pairs))
@@ -84,17 +85,19 @@ class Pairwise(Objective):
     def _matrix(self, compared: Mapping[str, Scored], kept: NDArray[np.bool_]) -> tuple[Array, float]:
         """The weighted mean of all strengths, and the sum of their weights' sizes."""
         size = len(kept)
-        total, weight = np.zeros((size, size)), 0.0
+        total, terms, weight = np.zeros((size, size)), np.zeros((size, size)), 0.0
         for name, scored in compared.items():
             assert scored.comparisons is not None
             strengths = scored.comparisons.strengths
             # Without a single comparison it does not count here; with some, the missing ones are missing in the sum.
             if np.isfinite(strengths[~np.eye(size, dtype=bool)]).any():
                 total = total + self._weights[name] * strengths
+                terms = terms + np.abs(self._weights[name] * strengths)
                 weight += abs(self._weights[name])
         if not weight:
             return np.full((size, size), np.nan), 1.0
-        mean: Array = total / weight
+        # What cancels leaves rounding, and a ranking has no size of its own below which it would be noise.
+        mean: Array = np.where(np.abs(total) <= ROUNDING * terms, total * 0.0, total) / weight
         mean[~kept], mean[:, ~kept] = np.nan, np.nan
         return mean, weight
 

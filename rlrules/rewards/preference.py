@@ -176,7 +176,11 @@ def vote_strength(vote: Compared, how: Strength) -> float | None:
     if verdict.outcome != "value":
         return None
     if how == "probability":
-        return sum(share * strength(label) for label, share in verdict.probabilities.items())
+        # Over mirrored labels: a judge that leans nowhere then comes to 0, not to what rounding leaves.
+        shares = verdict.probabilities
+        labels = sorted(shares, key=strength)
+        mirrored = zip(labels, reversed(labels), strict=True)
+        return sum(strength(label) * (shares[label] - shares[other]) for label, other in mirrored) / 2
     return strength(verdict.label) / (max(1, vote.characters) if how == "inverse_length" else 1)
 
 

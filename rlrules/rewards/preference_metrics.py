@@ -62,9 +62,9 @@ def group_metrics(
 
 def _verdicts(votes: Sequence[Compared]) -> dict[str, float]:
     metrics = {
-        "invalid": _mean([vote.verdict.outcome == "unparsed" for vote in votes]),
+        "invalid": _mean([vote.own == "unparsed" for vote in votes]),
         "failed": _mean([vote.verdict.outcome == "failed" for vote in votes]),
-        "truncated": _mean([vote.ran_out for vote in votes]),
+        "truncated": _mean([vote.own == "truncated" for vote in votes]),
         "forced": _mean([vote.forced for vote in votes]),
         "answer_cut": _mean([vote.cut for vote in votes]),
     }

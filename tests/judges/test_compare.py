@@ -40,7 +40,7 @@ def logs(**shares: float) -> dict[str, float]:
 def test_a_thought_with_a_verdict_is_asked_for_once() -> None:
     said = "<think>\nhm\n</think>\n\n<answer>B</answer>"
     made, [question] = compare(lambda _: Answer(said, completion_tokens=9))
-    assert made.verdict.label == "B" and not (made.forced or made.ran_out or made.cut)
+    assert made.verdict.label == "B" and made.own == "value" and not (made.forced or made.cut)
     assert (made.characters, made.tokens) == (len(said), 9)
     assert not question.labels and not question.continues
 
@@ -57,7 +57,7 @@ def test_a_thought_with_a_verdict_is_asked_for_once() -> None:
 )
 def test_a_thought_that_runs_out_is_closed_and_its_verdict_decoded(said: str, written: str) -> None:
     made, questions = compare(lambda q: ">B" if q.labels else Answer(said, finish_reason="length"))
-    assert made.verdict.label == "B" and made.ran_out and made.forced
+    assert made.verdict.label == "B" and made.own == "truncated" and made.forced
     assert turn(questions[1]) == written and questions[1].labels == (">A", ">B")
     # A bound beside which a thought that filled the context still has room.
     assert (questions[1].max_tokens, questions[1].temperature) == (8, 0.0)
@@ -93,7 +93,7 @@ def test_a_template_that_refuses_the_continued_turn_leaves_it_truncated() -> Non
         return refusal if question.continues else Answer("<think>hm", finish_reason="length")
 
     made, _ = compare(reply)
-    assert (made.verdict.outcome, made.ran_out, made.forced) == ("truncated", True, False)
+    assert (made.verdict.outcome, made.own, made.forced) == ("truncated", "truncated", False)
     assert "the thought has no end" in made.verdict.reason and "status 400: no such turn" in made.verdict.reason
 
 
@@ -117,7 +117,7 @@ def test_probabilities_that_cannot_be_had_are_no_verdict() -> None:
         assert made.verdict.outcome == "unparsed" and "no probabilities of labels" in made.verdict.reason
     failure = JudgeFailure("timeout", "late")
     made, _ = compare(lambda q: failure if q.labels else thought, probabilities=True)
-    assert (made.verdict.outcome, made.ran_out) == ("failed", False) and "late" in made.verdict.reason
+    assert (made.verdict.outcome, made.own) == ("failed", "value") and "late" in made.verdict.reason
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass"])
@@ -227,3 +227,48 @@ def test_a_judge_that_fails_is_a_failed_verdict() -> None:
     assert made.verdict.outcome == "failed" and made.verdict.reason == "judge verifier: http://x/v1: refused"
     made, _ = compare(lambda _: JudgeFailure("overflow", "too long", limit=10, size=20), texts=(LONG, LONG))
     assert made.verdict.outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["<answer>A</answer>", "<think>x</think><answer>A</answer>", "A", ">A</answer> and so on", "<answer> A"],
+)
+def test_a_server_that_begins_its_turn_anew_is_understood(said: str) -> None:
+    made, questions = compare(lambda _: said if said != "A" else Answer("A", finish_reason="stop"))
+    assert made.verdict.label == "A"
+    assert len(questions) == (1 if said.startswith("<think>") else 2)
+
+
+def test_probabilities_of_labels_without_what_opens_them() -> None:
+    thought = "<think>hm</think><answer>A</answer>"
+    plain = Answer("A", logprobs=logs(A=0.6, B=0.2))
+    made, _ = compare(lambda q: plain if q.labels else thought, probabilities=True)
+    assert made.verdict.probabilities == pytest.approx({"A": 0.75, "B": 0.25})
+
+    def graded(question: Question) -> Reply:
+        if not question.labels:
+            return "<think>hm</think><answer>2</answer>"
+        if question.labels == ("1", "2", "3"):
+            return Answer("1", logprobs=logs(**{"1": 0.5, "2": 0.25, "3": 0.25}))
+        return Answer("2", logprobs=logs(**{"-": 0.4, "2": 0.4, "3": 0.2}))
+
+    made, _ = compare(graded, "multiclass", probabilities=True)
+    expected = {"-1": 0.2, "-2": 0.1, "-3": 0.1, "1": 0.0, "2": 0.4, "3": 0.2}
+    assert made.verdict.probabilities == pytest.approx(expected)
+
+
+def test_a_reply_that_is_no_verdict_is_counted_where_one_is_decoded_all_the_same() -> None:
+    nonsense = "<think>hm</think><answer>both</answer>"
+    made, _ = compare(
+        lambda q: Answer(">B", logprobs=logs(**{">B": 0.9})) if q.labels else nonsense, probabilities=True
+    )
+    assert made.verdict.label == "B" and made.own == "unparsed" and not made.forced
+    made, _ = compare(lambda _: nonsense)
+    assert made.verdict.outcome == made.own == "unparsed"
+
+
+def test_a_thought_that_is_begun_again_is_closed() -> None:
+    again = "<think>a</think>hm <think>I try <answer>A</answer>"
+    made, questions = compare(lambda q: ">B" if q.labels else again)
+    assert made.own == "truncated" and made.verdict.label == "B"
+    assert turn(questions[1]) == f"{again}\n</think>\n\n<answer"

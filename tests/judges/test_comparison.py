@@ -21,7 +21,9 @@ def read(content: str, kind: Kind) -> tuple[str, str]:
         ("a", "A"),
         (" B \n", "B"),
         ("[[B]]", "B"),
-        ("“A”".replace("“", '"').replace("”", '"'), "A"),
+        ('"A"', "A"),
+        ("“A”", "A"),
+        ("「B」", "B"),
         ("Assistant B", "B"),
         ("assistant a", "A"),
         ("Both", ""),
@@ -41,6 +43,7 @@ def test_letters(content: str, label: str) -> None:
         ("-2", "-2"),
         ("\u22122", "-2"),
         ("\u20132", "-2"),
+        ("“-2”", "-2"),
         ("+3", "3"),
         ("1", "1"),
         ("13", ""),
@@ -69,6 +72,7 @@ def test_numbers(content: str, label: str) -> None:
         (Answer("<think>x</think>So it is", finish_reason="length"), "truncated", ""),
         (Answer("<think>x</think>So it is A."), "unparsed", ""),
         (Answer("<answer>B</answer>", reasoning="hm"), "value", "B"),
+        (Answer("<think>a</think>hm <think>I try <answer>A</answer>"), "truncated", ""),
     ],
 )
 def test_only_what_follows_the_thought_counts(answer: Answer, outcome: str, label: str) -> None:

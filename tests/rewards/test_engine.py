@@ -118,6 +118,14 @@ def test_normalised_sum_adds_standardised_scores() -> None:
     assert rewards[1] == pytest.approx(2 * 0.5 / (1 / 3) ** 0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("normalize", ["none", "group"])
+def test_what_is_blanked_has_no_say_in_its_siblings_rewards(normalize: str) -> None:
+    objective = WeightedSumConfig(weights={"a": 1, "b": 1}, normalize=normalize)
+    made = [run({"a": Fixed(1, 0, 1, None), "b": Fixed(0, 1, 2, extreme)}, objective) for extreme in (3, 100)]
+    assert made[0].outcome.rewards[3] is None
+    assert made[0].outcome.rewards == made[1].outcome.rewards
+
+
 def test_many_groups_keep_their_order() -> None:
     engine = RewardEngine({"a": OddFails()}, WeightedSumConfig(weights={"a": 1}).build(), [], 10)
     groups = [Group(PROMPT, tuple(Completion("x", 2 * n) for _ in range(2))) for n in range(50)]

@@ -164,3 +164,12 @@ def test_a_batch_keeps_its_magnitudes() -> None:
 
 def test_a_batch_of_ties_is_zero() -> None:
     assert rewards(scorers={"pref": Compares(np.zeros((4, 4)))}, normalize="batch") == (0, 0, 0, 0)
+
+
+def test_comparisons_that_cancel_leave_no_rounding() -> None:
+    strengths = additive([0.1, 0.7, -0.3, 0.2])
+    scorers = {name: Compares(strengths) for name in ("a", "b", "c")}
+    assert rewards(scorers=scorers, weights={"a": 0.1, "b": 0.7, "c": -0.8}) == (0.0, 0.0, 0.0, 0.0)
+    # Small ones that do not cancel are no rounding.
+    tiny = rewards(scorers={"a": Compares(strengths * 1e-9)})
+    assert tiny == pytest.approx(rewards(scorers={"a": Compares(strengths)}))

@@ -345,3 +345,19 @@ def test_votes_of_a_judge_that_always_says_the_same() -> None:
 def test_groups_that_cannot_be_compared(fields: dict[str, Any], size: int, message: str) -> None:
     problem = config(**fields).group_problem(size)
     assert message in problem and bool(problem) == bool(message)
+
+
+def test_a_judge_that_leans_nowhere_comes_to_zero_exactly() -> None:
+    generator = np.random.default_rng(0)
+
+    def evenly(a: int, b: int, question: Question) -> Reply:
+        shares = generator.dirichlet((1, 1, 1)) / 2
+        logprobs = {label: math.log(share) for label, share in zip("123", shares, strict=True)}
+        logprobs |= {f"-{label}": value for label, value in logprobs.items()}
+        return Answer("1", logprobs=logprobs)
+
+    fields = {"verdict": "multiclass", "strength": "probability", "think": False}
+    for order in ("both", "fixed"):
+        scored, _ = score({**fields, "order": order}, evenly)
+        assert scored.comparisons is not None and not scored.comparisons.strengths.any()
+        assert values(scored) == [0.0] * 4 and scored.metrics["all_tied"] == 1
