@@ -9,6 +9,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 _SHOWN = {
     "reward": "reward",
+    "objective/kappa": "kappa",
     "unscored": "unscored",
     "completions/mean_length": "tokens",
     "kl": "kl",
@@ -48,7 +49,10 @@ class Console(TrainerCallback):  # type: ignore[misc]
         """Show one step."""
         logs = logs or {}
         prefix = "eval_" if "eval_runtime" in logs else ""
-        told = [f"{name} {logs[prefix + key]:.4g}" for key, name in _SHOWN.items() if prefix + key in logs]
+        shown = {key: name for key, name in _SHOWN.items() if prefix + key in logs}
+        if "objective/kappa" in shown:
+            shown.pop("reward", None)  # The advantages of comparisons, which sum to 0 whatever is learned.
+        told = [f"{name} {logs[prefix + key]:.4g}" for key, name in shown.items()]
         if not told:
             return
         now = time.monotonic()
