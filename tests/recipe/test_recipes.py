@@ -114,6 +114,7 @@ def test_pairwise_s_numbers() -> None:
     once = load_recipe("recipes/pairwise_rlhf.yaml", ["rewards.preference.order=fixed"]).recipe.rewards["preference"]
     assert once.calls_per_group(4) * 512 == 3072
     assert 3361 // 512 * 2 * 3072 == 36_864
+    assert arguments.mask_truncated_completions
     baseline = load_recipe("recipes/pointwise_baseline.yaml").recipe
     assert not baseline.judges and list(baseline.rewards) == ["reward_model"]
     assert baseline.training == loaded.recipe.training | {"scale_rewards": "group"}
