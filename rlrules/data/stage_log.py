@@ -85,14 +85,39 @@ def _cut_torn_line(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: str) -> None:
-    """Write a whole file, so that its old content or its new content is there at any time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a whole file, so that its old content or its new content is there at any time.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    make_place(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def make_place(path: Path) -> None:
+    """Make the folder of a file that is to be written.
+
+    Raises:
+        DataError: There is a folder of that name, or no folder to write it to.
+    """
+    if path.is_dir():
+        raise DataError(f"{path} cannot be written: it is a folder; name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {path.parent}: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise DataError(f"{path} cannot be written: {path.parent} takes no files from this user")
 
 
 I = TypeVar("I")  # noqa: E741

@@ -6,6 +6,7 @@ from typing import Any
 
 from rlrules.data.tokens import prompt_text
 from rlrules.errors import DataError
+from rlrules.judges.templates import encodable
 from rlrules.judges.verdict import THINK_OPEN
 
 THINK_SEED = f"{THINK_OPEN}\n"
@@ -63,6 +64,6 @@ def seeded(template: str) -> str:
 
 
 def counter_of(tokenizer: Any) -> Callable[[str], int]:
-    """Counts the tokens of a text."""
+    """Counts the tokens of a text, a lone surrogate as the sign that replaces it."""
     text_tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
-    return lambda text: len(text_tokenizer(text, add_special_tokens=False)["input_ids"])
+    return lambda text: len(text_tokenizer(encodable(text), add_special_tokens=False)["input_ids"])

@@ -35,10 +35,14 @@ _CHAT_MARKER = re.compile(
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
+def encodable(text: str) -> str:
+    """`text` with lone surrogates replaced, which can neither be sent nor tokenised."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def inert(text: str) -> str:
     """`text` with chat markers broken, and what cannot be sent (lone surrogates, control characters) replaced."""
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", encodable(text))
     return _CHAT_MARKER.sub(lambda match: match[0][0] + "\N{ZERO WIDTH SPACE}" + match[0][1:], text)
 
 

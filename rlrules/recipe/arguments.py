@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rlrules.errors import RecipeError
 from rlrules.recipe.load import LoadedRecipe, Problem, did_you_mean
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, SftRecipe
+from rlrules.rewards.advantages import DEFAULT_SCALE, named_scale
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -56,17 +57,27 @@ def training_arguments(loaded: LoadedRecipe[Recipe], run_dir: Path) -> "Training
     return sft_arguments(loaded, run_dir) if isinstance(loaded.recipe, SftRecipe) else reward_arguments(loaded, run_dir)
 
 
+def arguments_or_problems(loaded: LoadedRecipe[Recipe], run_dir: Path) -> tuple["TrainingArguments | None", list[str]]:
+    """As `training_arguments`; where they cannot be made, None and why, to be told with what else is wrong."""
+    try:
+        return training_arguments(loaded, run_dir), []
+    except RecipeError as error:
+        return None, error.problems
+
+
 def grpo_arguments(loaded: LoadedRecipe, run_dir: Path) -> "GRPOConfig":
     """As `training_arguments`, for GRPO."""
     from trl import GRPOConfig
 
     training = loaded.recipe.training
-    problems = []
+    problems = scale_problems(loaded)
     # TRL's own check is of all ranks' batch together, and says nothing of ranks.
     sizes = ("per_device_train_batch_size", "num_generations", "gradient_accumulation_steps")
     size, generations, accumulated = (training.get(name, getattr(GRPOConfig, name)) for name in sizes)
-    if "generation_batch_size" not in training:
-        problems += straddling(loaded, size, training.get("steps_per_generation", accumulated), generations)
+    steps = training.get("steps_per_generation", accumulated)
+    counts = all(isinstance(count, int) and count > 0 for count in (size, steps, generations))
+    if counts and "generation_batch_size" not in training:
+        problems += straddling(loaded, size, steps, generations)
     return _made(loaded, GRPOConfig, problems, run_dir)
 
 
@@ -111,6 +122,15 @@ def field_problems(recipe: Mapping[str, Any], problem: Problem) -> list[str]:
     return problems
 
 
+def scale_problems(loaded: LoadedRecipe) -> list[str]:
+    """A line where TRL would refuse `scale_rewards`."""
+    try:
+        named_scale(loaded.recipe.training.get("scale_rewards", DEFAULT_SCALE))
+    except ValueError as error:
+        return [loaded.problem(("training", "scale_rewards"), str(error))]
+    return []
+
+
 def straddling(loaded: LoadedRecipe, size: int, steps: int, generations: int) -> list[str]:
     """A line where a rank's part of a rollout is not made of whole groups."""
     if (size * steps) % generations == 0:
@@ -149,7 +169,7 @@ def _made(loaded: LoadedRecipe[Recipe], config: Any, problems: list[str], run_di
             # TRL's own defaults use names that transformers is about to drop; nothing a recipe could mend.
             warnings.simplefilter("ignore", FutureWarning)
             return config(**{**defaults, **loaded.recipe.training, **fixed})
-    except (TypeError, ValueError, ImportError) as error:
+    except (TypeError, ValueError, ArithmeticError, ImportError) as error:
         raise RecipeError([loaded.problem(("training",), f"TRL refuses: {str(error).splitlines()[0]}")]) from error
 
 

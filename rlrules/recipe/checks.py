@@ -14,10 +14,11 @@ from rlrules.errors import DataError, RecipeError, RlrulesError
 from rlrules.judges import Judge, JudgeFailure, Question, build_judge
 from rlrules.judges.verdict import THINK_OPEN, read_verdict
 from rlrules.models import resolve_model
-from rlrules.recipe.arguments import straddling
+from rlrules.recipe.arguments import scale_problems, straddling
 from rlrules.recipe.build import Rewards, build_rewards
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, RewardModelRecipe, SftRecipe
+from rlrules.rewards.advantages import DEFAULT_SCALE, named_scale
 from rlrules.types import Message
 from rlrules.versions import version_problems
 
@@ -49,23 +50,30 @@ class Prepared:
     rewards: Rewards | None = None
 
 
-def static_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments") -> list[str]:
-    """What is wrong with a recipe to train, as far as it shows without its model, its data and its files."""
+def static_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments | None") -> list[str]:
+    """What is wrong with a recipe to train, as far as it shows without its model, its data and its files.
+
+    Args:
+        loaded: The recipe.
+        arguments: TRL's; None where they cannot be made, so that what shows without them is found.
+    """
     data = loaded.recipe.data
     missing = [part for part, section in (("model", loaded.recipe.model), ("data", data)) if section is None]
     problems = [loaded.problem((), f"`{part}` is missing: a recipe needs it to train") for part in missing]
     if isinstance(loaded.recipe, GrpoRecipe):
         policy = loaded.of(GrpoRecipe)
-        problems += (
-            objective_problems(policy) + _layout_problems(policy, arguments) + _group_problems(policy, arguments)
-        )
+        problems += objective_problems(policy) + _scale_problems(policy) + _group_problems(policy, arguments)
+        problems += _layout_problems(policy, arguments) if arguments is not None else []
+    problems += _peft_problems(loaded)
+    if arguments is None:
+        return problems
     if arguments.eval_strategy != "no" and (data is None or data.eval is None):
         problems.append(loaded.problem(("training", "eval_strategy"), "there is no `data.eval` to evaluate on"))
     every = exact_resume_every(arguments)
     if arguments.save_strategy == "steps" and arguments.save_steps % every:
         message = f"{arguments.save_steps:g} is no multiple of {every}: a run could not be resumed exactly from there"
         problems.append(loaded.problem(("training", "save_steps"), message))
-    return problems + _peft_problems(loaded)
+    return problems
 
 
 def objective_problems(loaded: LoadedRecipe) -> list[str]:
@@ -78,38 +86,52 @@ def objective_problems(loaded: LoadedRecipe) -> list[str]:
     return [loaded.problem(("objective", "weights"), message)]
 
 
-def check_training(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments") -> Prepared:
+def made_rewards(loaded: LoadedRecipe) -> tuple[Rewards | None, list[str]]:
+    """A recipe's rewards, None where they cannot be made; and a line for all that is wrong with them."""
+    problems = objective_problems(loaded)
+    try:
+        return build_rewards(loaded), problems
+    except RecipeError as error:
+        return None, problems + error.problems
+
+
+def check_training(
+    loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments | None", problems: Sequence[str] = ()
+) -> Prepared:
     """Check a recipe against TRL, the installed versions, its model, its data and its files.
 
+    Args:
+        loaded: The recipe.
+        arguments: TRL's; None where they cannot be made.
+        problems: Found before, such as why they cannot.
+
     Raises:
-        RecipeError: All problems found.
+        RecipeError: All problems found, none twice.
     """
     recipe = loaded.recipe
-    problems = version_problems() + static_problems(loaded, arguments)
-    if recipe.model is None or recipe.data is None:
-        raise RecipeError(problems)
+    found = [*problems, *version_problems(), *static_problems(loaded, arguments)]
     rewards: Rewards | None = None
     if isinstance(recipe, GrpoRecipe):
+        rewards, further = made_rewards(loaded.of(GrpoRecipe))
+        found += further
+    model, tokenizer = "", None
+    if recipe.model is not None:
         try:
-            rewards = build_rewards(loaded.of(GrpoRecipe))
-        except RecipeError as error:
-            problems += error.problems
-    try:
-        model = resolve_model(recipe.model.name)
-        tokenizer = _tokenizer(model, recipe.model, recipe)
-    except RlrulesError as error:
-        raise RecipeError([*problems, loaded.problem(("model", "name"), str(error))]) from error
+            model = resolve_model(recipe.model.name)
+            tokenizer = _tokenizer(model, recipe.model, recipe)
+        except RlrulesError as error:
+            found.append(loaded.problem(("model", "name"), str(error)))
     parts: dict[str, Rows | None] = {"train": None, "eval": None}
-    for part in parts:
+    for part in parts if recipe.data is not None else ():
         try:
             parts[part] = _rows(recipe, part, tokenizer, arguments)
         except DataError as error:
-            problems.append(loaded.problem(("data", part), str(error)))
+            found.append(loaded.problem(("data", part), str(error)))
     train, held_out = parts["train"], parts["eval"]
     if isinstance(recipe, GrpoRecipe):
-        problems += _prompt_problems(loaded.of(GrpoRecipe), arguments, train, held_out)
-    if problems or train is None:
-        raise RecipeError(problems)
+        found += _prompt_problems(loaded.of(GrpoRecipe), arguments, train, held_out)
+    if found or train is None:
+        raise RecipeError(list(dict.fromkeys(found)))
     return Prepared(model, tokenizer, train, held_out, rewards)
 
 
@@ -192,19 +214,33 @@ async def _seed(judge: Judge, where: str, reward: str) -> None:
         )
 
 
-def _group_problems(loaded: LoadedRecipe, arguments: "GRPOConfig") -> list[str]:
-    recipe = loaded.recipe
+def _group_problems(loaded: LoadedRecipe, arguments: "GRPOConfig | None") -> list[str]:
     problems: list[str] = []
+    for key, size in _group_sizes(loaded, arguments).items():
+        for name, reward in loaded.recipe.rewards.items():
+            if problem := reward.group_problem(size):
+                problems.append(loaded.problem(("training", key), f"reward {name!r}: {problem}"))
+    return problems
+
+
+def _group_sizes(loaded: LoadedRecipe, arguments: "GRPOConfig | None") -> dict[str, int]:
+    """Completions in a group, by the field that says so."""
+    if arguments is None:
+        size = loaded.recipe.training.get("num_generations")
+        return {"num_generations": size} if isinstance(size, int) else {}
     sizes = {"num_generations": arguments.num_generations}
     if arguments.eval_strategy != "no":
         sizes["num_generations_eval"] = arguments.num_generations_eval or arguments.num_generations
-    for name, reward in recipe.rewards.items():
-        told = {key: problem for key, size in sizes.items() if (problem := reward.group_problem(size))}
-        problems += [loaded.problem(("training", key), f"reward {name!r}: {told[key]}") for key in told]
-    if recipe.objective.makes_advantages and arguments.scale_rewards != "none":
-        message = f"is {arguments.scale_rewards!r}: `{recipe.objective.type}` gives advantages, which TRL must take as "
-        problems.append(loaded.problem(("training", "scale_rewards"), message + "they are; set it to none"))
-    return problems
+    return sizes
+
+
+def _scale_problems(loaded: LoadedRecipe) -> list[str]:
+    objective = loaded.recipe.objective
+    scale = loaded.recipe.training.get("scale_rewards", DEFAULT_SCALE)
+    if not objective.makes_advantages or scale_problems(loaded) or named_scale(scale) == "none":
+        return []
+    message = f"is {scale!r}: `{objective.type}` gives advantages, which TRL must take as they are; set it to none"
+    return [loaded.problem(("training", "scale_rewards"), message)]
 
 
 def _layout_problems(loaded: LoadedRecipe, arguments: "GRPOConfig") -> list[str]:
@@ -227,11 +263,15 @@ def _tokenizer(path: str, model: ModelSection, recipe: Recipe) -> Any:
     return load_tokenizer(path, model.chat_template, model.think_seed, end, **sides)
 
 
-def _rows(recipe: Recipe, part: str, tokenizer: Any, arguments: "TrainingArguments") -> Rows | None:
-    """The rows of data.PART; None where the recipe has none."""
+def _rows(recipe: Recipe, part: str, tokenizer: Any, arguments: "TrainingArguments | None") -> Rows | None:
+    """The rows of data.PART; None where the recipe has none, or only its tokenizer could make them."""
     source: Any = getattr(recipe.data, part)
     if source is None:
         return None
+    if tokenizer is None:
+        # Nothing is too long where nothing can be counted; all else that is wrong with the data shows.
+        read = source.load() if isinstance(recipe, RewardModelRecipe) else source.load(lambda text: 0)
+        return read if isinstance(recipe, GrpoRecipe) else None
     bound = getattr(arguments, "max_length", None)
     if isinstance(recipe, SftRecipe):
         return conversation_rows(tokenizer, source.load(counter_of(tokenizer)), bound)
@@ -241,11 +281,15 @@ def _rows(recipe: Recipe, part: str, tokenizer: Any, arguments: "TrainingArgumen
     return prompts
 
 
-def _prompt_problems(loaded: LoadedRecipe, arguments: "GRPOConfig", train: Rows | None, held: Rows | None) -> list[str]:
+def _prompt_problems(
+    loaded: LoadedRecipe, arguments: "GRPOConfig | None", train: Rows | None, held: Rows | None
+) -> list[str]:
     problems: list[str] = []
     for part, prompts in (("train", train), ("eval", held)):
         if prompts is not None:
             problems += _column_problems(loaded, part, prompts.rows)
+    if arguments is None:
+        return problems
     needed = (arguments.generation_batch_size or 1) // arguments.num_generations
     if train is not None and len(train.rows) < needed:
         message = f"{len(train.rows)} prompts, but one generation batch takes {needed}; lower the batch or add data"
@@ -256,12 +300,17 @@ def _prompt_problems(loaded: LoadedRecipe, arguments: "GRPOConfig", train: Rows 
 def _column_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     problems: list[str] = []
     for name, reward in loaded.recipe.rewards.items():
+        found: list[str] = []
         for column in reward.columns():
             lacking = [number for number, row in enumerate(rows, 1) if row.get(column) is None]
             if lacking:
                 there = sorted(set().union(*rows))
                 message = f"reward {name!r} needs the column {column!r}, row {lacking[0]} lacks it"
-                problems.append(loaded.problem(("data", part), message + did_you_mean(column, there)))
+                found.append(message + did_you_mean(column, there))
+        if not found:
+            wrong = ((number, reward.row_problem(row)) for number, row in enumerate(rows, 1))
+            found = [f"reward {name!r}, row {number}: {problem}" for number, problem in wrong if problem][:1]
+        problems += [loaded.problem(("data", part), message) for message in found]
     return problems
 
 

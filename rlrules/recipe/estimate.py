@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from rlrules.data.rows import Rows
 from rlrules.errors import RecipeError, RlrulesError
-from rlrules.recipe.arguments import training_arguments
-from rlrules.recipe.build import build_rewards
-from rlrules.recipe.checks import Prepared, check_training, objective_problems, ping_problems, static_problems
+from rlrules.recipe.arguments import arguments_or_problems
+from rlrules.recipe.checks import (
+    Prepared,
+    check_training,
+    made_rewards,
+    objective_problems,
+    ping_problems,
+    static_problems,
+)
 from rlrules.recipe.load import LoadedRecipe
 from rlrules.recipe.schema import GrpoRecipe, Recipe
 from rlrules.versions import version_problems
@@ -38,23 +44,23 @@ def estimate(loaded: LoadedRecipe[Recipe], ranks: int, ping: bool, offline: bool
     problems = ping_problems(loaded) if ping else []
     if isinstance(recipe, GrpoRecipe) and recipe.model is None and recipe.data is None and not recipe.training:
         # Only judges, rewards and objective: a recipe to score and serve with.
-        problems += objective_problems(loaded.of(GrpoRecipe))
-        if not offline:
-            build_rewards(loaded.of(GrpoRecipe))
+        policy = loaded.of(GrpoRecipe)
+        problems += objective_problems(policy) if offline else made_rewards(policy)[1]
         if problems:
-            raise RecipeError(problems)
+            raise RecipeError(list(dict.fromkeys(problems)))
         return [("rewards", ", ".join(recipe.rewards)), ("judge calls per completion", _calls_told(recipe, offline))]
-    arguments = training_arguments(loaded, Path("runs") / recipe.name)
+    arguments, found = arguments_or_problems(loaded, Path("runs") / recipe.name)
+    problems += found
     prepared: Prepared | None = None
     if offline:
         problems += version_problems() + static_problems(loaded, arguments)
     else:
         try:
-            prepared = check_training(loaded, arguments)
+            prepared = check_training(loaded, arguments, problems)
         except RecipeError as error:
-            problems += error.problems
-    if problems:
-        raise RecipeError(problems)
+            problems = error.problems
+    if problems or arguments is None:
+        raise RecipeError(list(dict.fromkeys(problems)))
     if isinstance(recipe, GrpoRecipe):
         prompts = len(prepared.train.rows) if prepared else None
         rows = _batches(arguments, ranks, prompts)

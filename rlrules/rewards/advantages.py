@@ -1,13 +1,30 @@
 """The advantages that TRL will make of rewards, for logs and for scoring without training."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 Scale = Literal["group", "batch", "none"]
 EPSILON = 1e-4
+DEFAULT_SCALE: Scale = "group"
+"""TRL's."""
+
+
+def named_scale(value: object) -> Scale:
+    """What TRL takes a `scale_rewards` for.
+
+    Raises:
+        ValueError: TRL refuses it.
+    """
+    if isinstance(value, bool):
+        return "group" if value else "none"
+    for name in get_args(Scale):
+        if value == name:
+            scale: Scale = name
+            return scale
+    raise ValueError(f"is {value!r}; TRL knows {', '.join(get_args(Scale))}")
 
 
 def advantages(groups: Sequence[Sequence[float | None]], scale: Scale = "group") -> list[NDArray[np.float64]]:

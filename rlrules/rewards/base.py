@@ -81,7 +81,7 @@ class Resources:
 class ScorerConfig(BaseModel):
     """A reward's section in a recipe. A scorer's config says what it needs and builds it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     needs_tokens: ClassVar[bool] = False
     """Whether the scorer reads a completion's token count or its truncation."""
@@ -94,6 +94,10 @@ class ScorerConfig(BaseModel):
     def columns(self) -> tuple[str, ...]:
         """Columns of the data that the scorer reads."""
         return ()
+
+    def row_problem(self, row: Mapping[str, Any]) -> str:
+        """Why a row whose columns are all there cannot be scored against, in words; empty where it can."""
+        return ""
 
     def judge_names(self) -> tuple[str, ...]:
         """The recipe's judges that the scorer asks."""

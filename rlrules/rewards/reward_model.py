@@ -1,6 +1,7 @@
 """A learned reward: a sequence classifier, in this process or on a vLLM server."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
@@ -11,8 +12,9 @@ from pydantic import Field
 from rlrules.errors import ModelError
 from rlrules.judges.base import JudgeFailure, Usage
 from rlrules.judges.http import ServerFields, Servers
+from rlrules.judges.templates import encodable
 from rlrules.models import resolve_model
-from rlrules.rewards.base import Resources, ScorerConfig
+from rlrules.rewards.base import Resources, ScorerConfig, unscored
 from rlrules.types import Group, Message, Score, Scored
 
 if TYPE_CHECKING:
@@ -69,8 +71,8 @@ class RewardModelConfig(ScorerConfig, ServerFields):
 class Classifier(Protocol):
     """Gives a logit to each of N tokenised conversations."""
 
-    async def logits(self, ids: Sequence[list[int]]) -> list[float]:
-        """N logits, in order."""
+    async def logits(self, ids: Sequence[list[int]]) -> Sequence[float | BaseException]:
+        """N logits, in order; what went wrong in place of one that could not be had."""
         ...
 
 
@@ -90,17 +92,21 @@ class RewardModelScorer:
         self._mean, self._std = mean, std
 
     async def score(self, group: Group) -> Scored:
-        """Score a group; a conversation that is too long is unscored."""
+        """Score a group; a conversation that is too long or has no finite logit is unscored."""
         texts = [completion.text for completion in group.completions]
         tokenised = await asyncio.to_thread(self._conversations.ids, group.prompt, texts)
         fitting = [ids for ids in tokenised if len(ids) <= self._conversations.max_length]
         logits = iter(await self._classifier.logits(fitting) if fitting else [])
         return Scored(tuple(self._score(ids, logits.__next__) for ids in tokenised))
 
-    def _score(self, ids: list[int], next_logit: Callable[[], float]) -> Score:
+    def _score(self, ids: list[int], next_logit: Callable[[], float | BaseException]) -> Score:
         if len(ids) > self._conversations.max_length:
             return Score.unscored(f"{len(ids)} tokens, max_length is {self._conversations.max_length}")
         logit = next_logit()
+        if isinstance(logit, BaseException):
+            return unscored(logit)
+        if not math.isfinite(logit):
+            return Score.unscored(f"the classifier's logit is {logit}")
         return Score((logit - self._mean) / self._std, metrics={"logit": logit}, details={"logit": logit})
 
 
@@ -121,7 +127,7 @@ class Conversations:
         """Token ids of each text as the answer to `prompt`, with no second BOS."""
         with self._lock:  # Fast tokenizers complain of being used by two threads at once.
             answers = [[*prompt, {"role": "assistant", "content": text}] for text in texts]
-            templated = [self._tokenizer.apply_chat_template(chat, tokenize=False) for chat in answers]
+            templated = [encodable(self._tokenizer.apply_chat_template(chat, tokenize=False)) for chat in answers]
             ids: list[list[int]] = self._tokenizer(templated, add_special_tokens=False)["input_ids"]
         return ids
 
@@ -189,13 +195,9 @@ class ServedClassifier:
         self._model = config.model
         self._servers = Servers(config, Usage())
 
-    async def logits(self, ids: Sequence[list[int]]) -> list[float]:
-        """N logits, in order.
-
-        Raises:
-            JudgeFailure: The servers do not answer, or not with one number each.
-        """
-        return list(await asyncio.gather(*(self._logit(row) for row in ids)))
+    async def logits(self, ids: Sequence[list[int]]) -> list[float | BaseException]:
+        """N logits, in order; a `JudgeFailure` where the servers do not answer, or not with one number."""
+        return list(await asyncio.gather(*(self._logit(row) for row in ids), return_exceptions=True))
 
     async def _logit(self, ids: list[int]) -> float:
         body = {"model": self._model, "input": [ids], "use_activation": False}

@@ -15,7 +15,7 @@ class Rule(BaseModel):
     Keys beyond these (provenance, tags) are kept and written back.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     id: str = Field(min_length=1)
     text: str = Field(min_length=1)
@@ -26,14 +26,21 @@ def load_rules(path: str | Path) -> tuple[Rule, ...]:
     """Read a rules file.
 
     Raises:
-        DataError: No such file, not JSON of this form, no rules, an empty text, or an id that stands twice.
+        DataError: No such file, one that cannot be read, not JSON of this form, no rules, an empty text, a weight
+            that is no finite number, or an id that stands twice.
     """
     try:
         content = json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise DataError(f"rules file {path} does not exist (looked in {Path.cwd()})") from None
+    except OSError as error:
+        raise DataError(f"rules file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"rules file {path} is not UTF-8: {error.reason} at byte {error.start}") from error
     except ValueError as error:
         raise DataError(f"rules file {path} is not JSON: {error}") from error
+    except RecursionError as error:
+        raise DataError(f"rules file {path} is nested too deeply to be read") from error
     entries = content.get("rules") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise DataError(f'rules file {path} has no rules; expected {{"rules": [{{"id": …, "text": …}}, …]}}')

@@ -111,7 +111,8 @@ class RulesScorer(PointwiseScorer):
         if not self._config.soft:
             return float(verdict.label == YES)
         yes, no = verdict.probabilities[YES], verdict.probabilities[NO]
-        return yes / (yes + no)
+        # Neither may have any: all of it on the third word, while the label that was written is one of these two.
+        return yes / (yes + no) if yes + no else float(verdict.label == YES)
 
     async def _one_by_one(self, prompt: tuple[Message, ...], answer: str) -> tuple[dict[str, Verdict], str]:
         shared = {"conversation": conversation(prompt), **self._wording()}

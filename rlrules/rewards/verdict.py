@@ -26,28 +26,36 @@ class VerdictConfig(ScorerConfig):
         """The one with the right verdict."""
         return (self.answer_column,)
 
+    def row_problem(self, row: Mapping[str, Any]) -> str:
+        """The right verdict must be one that the completion can give."""
+        value = row[self.answer_column]
+        if _label(value) in LABELS[self.verdict]:
+            return ""
+        labels = ", ".join(LABELS[self.verdict])
+        return f"column {self.answer_column!r}: {value!r} is no {self.verdict} verdict ({labels})"
+
     def build(self, resources: Resources) -> "VerdictScorer":
         """Make the scorer."""
-        return VerdictScorer(self.verdict, self.answer_column)
+        return VerdictScorer(self)
 
 
 class VerdictScorer(PointwiseScorer):
     """See `VerdictConfig`.
 
     Args:
-        kind: What verdicts there are.
-        answer_column: Column with the right one.
+        config: The recipe's section.
     """
 
-    def __init__(self, kind: Kind, answer_column: str) -> None:
-        self._kind = kind
-        self._answer_column = answer_column
+    def __init__(self, config: VerdictConfig) -> None:
+        self._config = config
 
     async def score_one(self, context: Context, completion: Completion) -> Score:
         """Read one completion's verdict and compare it."""
-        right = self._right(context.row)
+        if problem := self._config.row_problem(context.row):
+            raise DataError(problem)
+        right = _label(context.row[self._config.answer_column])
         finish = "length" if completion.truncated else "stop"
-        verdict = read_comparison(Answer(completion.text, finish_reason=finish), self._kind)
+        verdict = read_comparison(Answer(completion.text, finish_reason=finish), self._config.verdict)
         if verdict.outcome != "value":
             metrics = {"exact": 0.0, "side": 0.0, "cut_off": float(verdict.outcome == "truncated")}
             return Score(0.0, "malformed", verdict.reason, metrics)
@@ -56,9 +64,7 @@ class VerdictScorer(PointwiseScorer):
         metrics = {"exact": float(exact), "side": float(side), "cut_off": 0.0}
         return Score(1.0 if exact else 0.5 * side, metrics=metrics, details={"verdict": verdict.label, "right": right})
 
-    def _right(self, row: Mapping[str, Any]) -> str:
-        right = str(row[self._answer_column])
-        if right not in LABELS[self._kind]:
-            labels = ", ".join(LABELS[self._kind])
-            raise DataError(f"column {self._answer_column!r}: {right!r} is no {self._kind} verdict ({labels})")
-        return right
+
+def _label(value: object) -> str:
+    # Numbers that went through a table with gaps are floats.
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -1,6 +1,7 @@
 """What happens beside the steps of a run: metrics to disk, complete checkpoints marked, signals obeyed."""
 
 import math
+import re
 import signal
 from pathlib import Path
 from types import FrameType
@@ -78,8 +79,20 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
 
 
+def checkpoint_step(path: Path) -> int | None:
+    """The optimiser step at which a checkpoint was written, by its folder's name; None where it is no checkpoint's."""
+    named = re.fullmatch(r"checkpoint-(\d+)", path.name)
+    return int(named[1]) if named else None
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether all ranks wrote their part of a checkpoint."""
+    return (checkpoint / MARKER).exists()
+
+
 def complete_checkpoints(folder: Path) -> tuple[list[Path], list[Path]]:
     """Checkpoints under `folder`, oldest first: the complete ones, and those that a killed run left half-written."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
-    complete = [path for path in found if (path / MARKER).exists()]
+    steps = {path: step for path in folder.glob("checkpoint-*") if (step := checkpoint_step(path)) is not None}
+    found = sorted(steps, key=steps.__getitem__)
+    complete = [path for path in found if is_complete(path)]
     return complete, [path for path in found if path not in complete]

@@ -16,7 +16,7 @@ from transformers import PrinterCallback
 from transformers.utils import logging
 
 from rlrules.errors import RecipeError, RlrulesError, TrainingError
-from rlrules.recipe.arguments import field_problems, training_arguments
+from rlrules.recipe.arguments import arguments_or_problems, field_problems
 from rlrules.recipe.checks import Prepared, check_training, exact_resume_every, ping_problems
 from rlrules.recipe.load import LoadedRecipe, dump_resolved, load_recipe
 from rlrules.recipe.schema import Recipe
@@ -26,7 +26,9 @@ from rlrules.training.callbacks import (
     CheckpointMarker,
     MetricsCallback,
     StopOnSignal,
+    checkpoint_step,
     complete_checkpoints,
+    is_complete,
 )
 from rlrules.training.console import Console
 from rlrules.training.job import Job, Method
@@ -66,12 +68,16 @@ def train(path: str | Path, overrides: Sequence[str] = (), resume: str | None = 
         datasets.disable_progress_bars()
     loaded = load_recipe(path, overrides, field_problems)
     folder = Path("runs") / loaded.recipe.name
-    arguments = training_arguments(loaded, folder)
-    if arguments.use_cpu:
+    arguments, problems = arguments_or_problems(loaded, folder)
+    if arguments is not None and arguments.use_cpu:
         # Launchers give each process one thread; the cores are this run's to share among its ranks.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     with _process_group():
-        prepared = check_training(loaded, arguments)
+        try:
+            prepared = check_training(loaded, arguments, problems)
+        except RecipeError as error:
+            problems = error.problems + _on_first_rank(lambda: ping_problems(loaded))
+            raise RecipeError(list(dict.fromkeys(problems))) from error
         checkpoint = _on_first_rank(lambda: _open_run(loaded, folder, resume))
         return _train(loaded, arguments, prepared, folder, checkpoint)
 
@@ -93,6 +99,10 @@ def _open_run(loaded: LoadedRecipe[Recipe], folder: Path, resume: str | None) ->
         checkpoint = Path(resume)
         if not checkpoint.is_dir():
             raise TrainingError(f"--resume {resume}: no such checkpoint")
+        if checkpoint_step(checkpoint) is None:
+            raise TrainingError(f"--resume {resume}: no checkpoint, whose folder is called checkpoint-STEP")
+        if not is_complete(checkpoint):
+            raise TrainingError(f"--resume {resume}: was not written to the end; take an earlier one, or --resume auto")
     dump_resolved(loaded.recipe, folder / RECIPE)
     return checkpoint
 
@@ -101,7 +111,7 @@ def _train(
     loaded: LoadedRecipe[Recipe], arguments: Any, prepared: Prepared, folder: Path, checkpoint: Path | None
 ) -> Finished:
     state = PartialState()
-    resumed_at = int(checkpoint.name.partition("-")[2]) if checkpoint else 0
+    resumed_at = (checkpoint_step(checkpoint) or 0) if checkpoint else 0
     log = RunLog(folder, resumed_at) if state.is_main_process else None
     stop = StopOnSignal(exact_resume_every(arguments))
     callbacks = [stop, CheckpointMarker(), *([MetricsCallback(log), Console()] if log else [])]

@@ -64,7 +64,7 @@ def test_columns_conditions_and_a_limit(tmp_path: Path) -> None:
         ({"completion": "a"}, "`prompt`: is missing"),
         ({"prompt": "a", "completion": [QUESTION]}, "ends with 'user'"),
         ({"prompt": "a", "completion": 3}, "`completion`: expected text or a list of messages"),
-        ({"prompt": "a", "completion": [{"role": "assistant", "content": ["x"]}]}, "the answer is not text"),
+        ({"prompt": "a", "completion": [{"role": "assistant", "content": [{"text": "x"}]}]}, "the answer is not text"),
     ],
 )
 def test_malformed_rows_name_their_place(tmp_path: Path, row: object, message: str) -> None:

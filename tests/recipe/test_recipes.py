@@ -114,6 +114,7 @@ def test_pairwise_s_numbers() -> None:
     once = load_recipe("recipes/pairwise_rlhf.yaml", ["rewards.preference.order=fixed"]).recipe.rewards["preference"]
     assert once.calls_per_group(4) * 512 == 3072
     assert 3361 // 512 * 2 * 3072 == 36_864
+    assert arguments.mask_truncated_completions
     baseline = load_recipe("recipes/pointwise_baseline.yaml").recipe
     assert not baseline.judges and list(baseline.rewards) == ["reward_model"]
     assert baseline.training == loaded.recipe.training | {"scale_rewards": "group"}
@@ -230,6 +231,64 @@ def test_a_rules_file_that_is_not_there(tmp_path: Path) -> None:
         tmp_path, judges=judges, rewards=rewards, objective={"type": "weighted_sum", "weights": {"rules": 1}}
     )
     assert "rules file none.json does not exist" in problems(loaded)
+
+
+WRONG = {
+    "data": {"train": {"type": "prompts", "path": "/none.jsonl"}},
+    "judges": {
+        "judge": {"type": "openai", "urls": ["http://127.0.0.1:9/v1"], "model": "m", "timeout_s": 1, "retries": 0}
+    },
+    "rewards": {"rules": {"type": "rules", "judge": "judge", "rules": "none.json"}},
+    "objective": {"type": "pairwise", "weights": {"rules": 1}},
+}
+TOLD = ["rules file none.json does not exist", "none of rules compares completions", "127.0.0.1:9"]
+
+
+def told(loaded: LoadedRecipe, ping: bool = True, offline: bool = False) -> list[str]:
+    with pytest.raises(RecipeError) as error:
+        estimate(loaded, 1, ping, offline)
+    return error.value.problems
+
+
+def each_once(found: list[str], *expected: str) -> bool:
+    return len(found) == len(expected) and all(sum(part in line for line in found) == 1 for part in expected)
+
+
+def test_what_trl_refuses_hides_nothing_else(tmp_path: Path) -> None:
+    training = {"per_device_train_batch_size": 3, "num_generations": 4}
+    loaded = recipe(tmp_path, **WRONG, model={"name": str(tmp_path / "nothing")}, training=training)
+    everywhere = ["groups would straddle ranks", "scale_rewards: is 'group'", "none of rules compares completions"]
+    found = told(loaded)
+    assert each_once(found, *everywhere, TOLD[0], TOLD[2], "/none.jsonl does not exist", "no tokenizer for"), found
+    assert each_once(told(loaded, ping=False, offline=True), *everywhere)
+
+
+def test_a_recipe_to_score_with_tells_all_at_once(tmp_path: Path) -> None:
+    found = told(recipe(tmp_path, **WRONG | {"data": None}, model=None, training={}))
+    assert each_once(found, *TOLD), found
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"scale_rewards": "grup"}, "scale_rewards: is 'grup'; TRL knows group, batch, none"),
+        ({"num_generations": "four"}, "TRL refuses"),
+        ({"num_generations": 0}, "TRL refuses"),
+    ],
+)
+def test_values_that_are_none_are_one_line(tmp_path: Path, training: dict[str, object], message: str) -> None:
+    [problem] = told(recipe(tmp_path, training={"bf16": False, **training}), ping=False)
+    assert message in problem
+
+
+def test_a_wrong_value_in_a_column_is_named(tmp_path: Path) -> None:
+    rows = [{"prompt": "Which?", "label": label} for label in (-1.0, 2, "3", 0, "B")]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rewards = {"v": {"type": "verdict", "verdict": "multiclass"}}
+    loaded = recipe(tmp_path, rewards=rewards, objective={"type": "weighted_sum", "weights": {"v": 1}})
+    assert problems(loaded).endswith(
+        "data.train: reward 'v', row 4: column 'label': 0 is no multiclass verdict (-3, -2, -1, 1, 2, 3)"
+    )
 
 
 def test_lora_fields(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 import asyncio
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from rlrules.errors import ModelError
+from rlrules.judges.base import JudgeFailure
 from rlrules.models import DEFAULT_MODEL, resolve_model
 from rlrules.rewards.base import Resources
-from rlrules.rewards.reward_model import RewardModelConfig
+from rlrules.rewards.reward_model import Conversations, RewardModelConfig, RewardModelScorer
 from rlrules.types import Completion, Group, Scored
+from tests.fakes.raw_server import RawServer
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +88,54 @@ def test_too_long_is_unscored_never_cut(classifier: Path) -> None:
     scored = score(RewardModelConfig(model=str(classifier), max_length=38))
     assert [one.value is None for one in scored.scores] == [False, True, False, False]
     assert "max_length is 38" in scored.scores[1].reason
+
+
+class Given:
+    """A classifier that answers as told."""
+
+    def __init__(self, *logits: float | BaseException) -> None:
+        self._logits = logits
+
+    async def logits(self, ids: Sequence[list[int]]) -> Sequence[float | BaseException]:
+        """One for each."""
+        assert len(ids) == len(self._logits)
+        return self._logits
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"), [(math.nan, "logit is nan"), (-math.inf, "logit is -inf"), (JudgeFailure("http", "500"), "500")]
+)
+def test_a_bad_logit_costs_its_own_completion_only(classifier: Path, bad: float | Exception, reason: str) -> None:
+    scorer = RewardModelScorer(Conversations(str(classifier), 100), Given(1.0, bad, 2.0, 3.0), 0.0, 2.0)
+    scored = asyncio.run(scorer.score(GROUP))
+    assert [one.value for one in scored.scores] == [0.5, None, 1.0, 1.5]
+    assert reason in scored.scores[1].reason
+
+
+def test_a_server_that_fails_once_costs_one_completion(classifier: Path) -> None:
+    lengths = [len(ids) for ids in Conversations(str(classifier), 100).ids(GROUP.prompt, TEXTS)]
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = next(int(part.split(b":")[1]) for part in head.lower().split(b"\r\n") if b"content-length" in part)
+        [ids] = json.loads(await reader.readexactly(size))["input"]
+        probs = [float(len(ids))] if len(ids) < max(lengths) else []
+        body = json.dumps({"data": [{"probs": probs}]}).encode()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        writer.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+
+    async def run() -> Scored:
+        async with RawServer(handler) as url:
+            config = RewardModelConfig(model=str(classifier), urls=[url], retries=0)
+            return await config.build(Resources()).score(GROUP)
+
+    scored = asyncio.run(run())
+    assert [one.value for one in scored.scores] == [None if n == max(lengths) else n for n in lengths]
+    assert "/classify gave no single number" in scored.scores[1].reason
+
+
+def test_a_lone_surrogate_costs_nobody_s_score(classifier: Path) -> None:
+    conversations = Conversations(str(classifier), 100)
+    odd, plain = (conversations.ids(GROUP.prompt, ["fine", text]) for text in ("half \ud83d", "half ?"))
+    assert odd == plain

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from rlrules.errors import DataError
 from rlrules.judges import Answer, JudgeFailure, Question
@@ -198,6 +199,9 @@ def test_only_the_text_after_the_thought_is_judged(tmp_path: Path) -> None:
         ('{"rules": [{"id": "a", "text": "x"}, {"id": "a", "text": "y"}]}', "'a' stands more than once"),
         ('{"rules": [{"id": "a"}]}', "rule 1, text"),
         ('{"rules": [{"id": "a", "text": ""}]}', "rule 1, text"),
+        ('{"rules": [{"id": "a", "text": "x", "weight": Infinity}]}', "rule 1, weight"),
+        ('{"rules": [{"id": "a", "text": "x", "weight": NaN}]}', "rule 1, weight"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_bad_rules_files_name_the_file_and_the_rule(tmp_path: Path, content: str, message: str) -> None:
@@ -206,6 +210,29 @@ def test_bad_rules_files_name_the_file_and_the_rule(tmp_path: Path, content: str
     with pytest.raises(DataError, match=r"rules\.json") as error:
         load_rules(file)
     assert message in str(error.value)
+
+
+def test_a_rules_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        load_rules(tmp_path)
+    (tmp_path / "rules.json").write_bytes(b'{"rules": "\xff"}')
+    with pytest.raises(DataError, match="not UTF-8"):
+        load_rules(tmp_path / "rules.json")
+
+
+@pytest.mark.parametrize("field", ["scale", "offset"])
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_numbers_are_finite(field: str, value: float) -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        RulesConfig.model_validate({"judge": "j", "rules": "r.json", field: value})
+
+
+def test_soft_falls_back_on_the_verdict_where_the_third_word_has_all_probability(tmp_path: Path) -> None:
+    config = RulesConfig(judge="verifier", rules=str(rules_file(tmp_path, 2)), soft=True, na="excluded")
+    # Judges round: the label that they write may not be among the likely ones that they tell of.
+    made, _ = score(config, lambda q: Answer(("Yes", "No")[asked_rule(q)], logprobs={"Irrelevant": -0.1}))
+    assert made.details["rules"] == {"r0": 1.0, "r1": 0.0}
+    assert made.value == 0.5
 
 
 def test_a_group_is_scored_in_order(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def one(kind: str, right: Any, text: str) -> Score:
     return score(kind, right, [text]).scores[0]
 
 
-@pytest.mark.parametrize("right", ["-2", -2])
+@pytest.mark.parametrize("right", ["-2", -2, -2.0])
 def test_multiclass(right: object) -> None:
     scored = score("multiclass", right, [written(label) for label in MULTICLASS])
     assert [one.value for one in scored.scores] == [1, 1, 0.5, 0.5, 0, 0, 0, 1]
@@ -71,10 +71,14 @@ def test_a_minus_of_another_kind_keeps_its_side() -> None:
     assert one("multiclass", -2, "</think><answer>0</answer>").status == "malformed"
 
 
-@pytest.mark.parametrize(("kind", "right"), [("binary", "C"), ("binary", -2), ("multiclass", 0), ("multiclass", "A")])
+@pytest.mark.parametrize(
+    ("kind", "right"), [("binary", "C"), ("binary", -2), ("multiclass", 0), ("multiclass", "A"), ("multiclass", -2.5)]
+)
 def test_a_wrong_label_in_the_data_is_nobody_s_low_score(kind: str, right: object) -> None:
     scored = score(kind, right, [written("A")])
     assert scored.scores[0].status == "unscored" and "column 'label'" in scored.scores[0].reason
+    config = VerdictConfig.model_validate({"verdict": kind})
+    assert config.row_problem({"label": right}) == scored.scores[0].reason.removeprefix("DataError: ")
 
 
 def test_its_column_is_needed_and_can_be_named() -> None:
