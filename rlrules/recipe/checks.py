@@ -16,6 +16,7 @@ from rlrules.judges.verdict import THINK_OPEN, read_verdict
 from rlrules.models import resolve_model
 from rlrules.recipe.arguments import straddling
 from rlrules.recipe.build import Rewards, build_rewards
+from rlrules.recipe.evaluations import evaluation_problems, type_problems
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, RewardModelRecipe, SftRecipe
 from rlrules.types import Message
@@ -65,7 +66,7 @@ def static_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments"
     if arguments.save_strategy == "steps" and arguments.save_steps % every:
         message = f"{arguments.save_steps:g} is no multiple of {every}: a run could not be resumed exactly from there"
         problems.append(loaded.problem(("training", "save_steps"), message))
-    return problems + _peft_problems(loaded)
+    return problems + type_problems(loaded) + _peft_problems(loaded)
 
 
 def objective_problems(loaded: LoadedRecipe) -> list[str]:
@@ -85,7 +86,7 @@ def check_training(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments")
         RecipeError: All problems found.
     """
     recipe = loaded.recipe
-    problems = version_problems() + static_problems(loaded, arguments)
+    problems = version_problems() + static_problems(loaded, arguments) + evaluation_problems(loaded)
     if recipe.model is None or recipe.data is None:
         raise RecipeError(problems)
     rewards: Rewards | None = None
