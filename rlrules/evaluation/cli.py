@@ -91,11 +91,11 @@ def _refuse(flags: dict[str, object], needed: str) -> None:
 def _alpaca_run(
     path: str | None, overrides: list[str], files: dict[str, Path | None], out: Path | None, dry_run: bool
 ) -> dict[str, Any]:
-    from rlrules.evaluation.alpaca_run import planned, run_alpaca
+    from rlrules.evaluation.alpaca_run import planned
     from rlrules.evaluation.config import AlpacaConfig
 
     config = loaded(path, overrides, files, AlpacaConfig, ", or existing --annotations")
-    return planned(config) if dry_run else run(config, run_alpaca, out, ("win_rate", "length_controlled_winrate"))
+    return planned(config) if dry_run else run("alpaca", config, out)
 
 
 @app.command("mt-bench")
@@ -118,13 +118,12 @@ def mt_bench(
     with told():
         if judgments is None:
             from rlrules.evaluation.config import MTBenchEvalConfig
-            from rlrules.evaluation.mt_bench_run import planned, run_mt_bench
+            from rlrules.evaluation.mt_bench_run import planned
 
             _refuse({"--model": model}, "--judgments")
             files = {"questions": questions, "references": references, "template": template}
             settings = loaded(config, overrides or [], files, MTBenchEvalConfig, ", or existing --judgments")
-            headline = ("average", "turn1", "turn2", "heldout", "win_rate_adjusted")
-            found = planned(settings) if dry_run else run(settings, run_mt_bench, out, headline)
+            found = planned(settings) if dry_run else run("mt-bench", settings, out)
             print_metrics(found, as_json)
             return
         from rlrules.errors import DataError
@@ -199,12 +198,11 @@ def arena_hard(
     """Arena-Hard: share of verdicts won against the baseline, by category, intervals over prompts."""
     with told():
         if battles is None:
-            from rlrules.evaluation.arena_hard_run import run_arena_hard
             from rlrules.evaluation.config import ArenaHardConfig
 
             _refuse({"--baseline": baseline}, "--battles")
             settings = loaded(config, overrides or [], {}, ArenaHardConfig, ", or existing --battles")
-            print_metrics(run(settings, run_arena_hard, out, ("score",)), as_json)
+            print_metrics(run("arena-hard", settings, out), as_json)
             return
         from rlrules.evaluation.arena_hard import arena_hard_metrics, read_battles
         from rlrules.evaluation.files import located
@@ -252,14 +250,9 @@ def _instructions_run(
 ) -> None:
     with told():
         from rlrules.evaluation.config import InstructionsConfig
-        from rlrules.evaluation.instructions_run import run_instructions
 
         config = loaded(path, overrides, {"nltk_data": data}, InstructionsConfig, ", or existing --responses")
-
-        async def work(config: Any, judge: Any, model: Any, folder: Path, tell: Any) -> dict[str, Any]:
-            return await run_instructions(benchmark, config, model, folder, tell)
-
-        metrics = run(config, work, out, ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose"))
+        metrics = run(benchmark, config, out)
     print_metrics(metrics, as_json)
 
 

@@ -21,10 +21,8 @@ def reward_bench(
     """RewardBench 1 and 2: a judge's or reward model's accuracy, by section and by example."""
     with told():
         from rlrules.evaluation.config import RewardBenchConfig
-        from rlrules.evaluation.reward_run import run_reward_bench
 
-        settings = loaded(config, overrides or [], {}, RewardBenchConfig)
-        metrics = run(settings, run_reward_bench, out, ("overall", "example_weighted"))
+        metrics = run("reward-bench", loaded(config, overrides or [], {}, RewardBenchConfig), out)
     print_metrics(metrics, as_json)
 
 
@@ -33,10 +31,8 @@ def rm_bench(config: Config = None, overrides: Overrides = None, out: Folder = N
     """RM-Bench: does substance beat style, by domain and difficulty."""
     with told():
         from rlrules.evaluation.config import RMBenchConfig
-        from rlrules.evaluation.reward_run import run_rm_bench
 
-        settings = loaded(config, overrides or [], {}, RMBenchConfig)
-        metrics = run(settings, run_rm_bench, out, ("overall", "easy", "normal", "hard", "example_weighted"))
+        metrics = run("rm-bench", loaded(config, overrides or [], {}, RMBenchConfig), out)
     print_metrics(metrics, as_json)
 
 
@@ -45,10 +41,8 @@ def preference(config: Config = None, overrides: Overrides = None, out: Folder =
     """How often a judge or reward model prefers what people preferred, on any preferences."""
     with told():
         from rlrules.evaluation.config import PreferenceEvalConfig
-        from rlrules.evaluation.reward_run import run_preference
 
-        settings = loaded(config, overrides or [], {}, PreferenceEvalConfig)
-        metrics = run(settings, run_preference, out, ("accuracy", "accuracy_ties_half", "macro"))
+        metrics = run("preference", loaded(config, overrides or [], {}, PreferenceEvalConfig), out)
     print_metrics(metrics, as_json)
 
 
@@ -57,9 +51,8 @@ def rules(config: Config = None, overrides: Overrides = None, out: Folder = None
     """How far a model's answers satisfy a rules file."""
     with told():
         from rlrules.evaluation.config import RulesEvalConfig
-        from rlrules.evaluation.rules_run import run_rules
 
-        metrics = run(loaded(config, overrides or [], {}, RulesEvalConfig), run_rules, out, ("satisfied",))
+        metrics = run("rules", loaded(config, overrides or [], {}, RulesEvalConfig), out)
     print_metrics(metrics, as_json)
 
 
@@ -67,12 +60,9 @@ def rules(config: Config = None, overrides: Overrides = None, out: Folder = None
 def calibrate(config: Config = None, overrides: Overrides = None, out: Folder = None, as_json: AsJson = False) -> None:
     """A judge against stored verdicts: agreement, kappa, ranks of models, what sways it, what it costs."""
     with told():
-        from rlrules.evaluation.calibration import run_calibration
         from rlrules.evaluation.config import CalibrationConfig
 
-        settings = loaded(config, overrides or [], {}, CalibrationConfig)
-        headline = ("agreement", "kappa", "spearman_of_models", "flip_rate", "p_first", "p_longer")
-        metrics = run(settings, run_calibration, out, headline)
+        metrics = run("calibrate", loaded(config, overrides or [], {}, CalibrationConfig), out)
     print_metrics(metrics, as_json)
 
 

@@ -1,8 +1,7 @@
-"""What every command that runs a benchmark does: a configuration, judges, progress, a folder, a page."""
+"""What every command that runs a benchmark does: a configuration, progress, a folder, numbers."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -22,7 +21,6 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count requests; as
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 C = TypeVar("C", bound="EvalConfig")
-Work = Callable[..., Awaitable[dict[str, Any]]]
 
 
 def loaded(
@@ -48,35 +46,19 @@ def loaded(
     return load_config(path, [*overrides, *named], model)
 
 
-def run(config: "EvalConfig", work: Work, folder: Path | None, headline: Sequence[str]) -> dict[str, Any]:
-    """Run a benchmark with its judges and write its page.
+def run(name: str, config: "EvalConfig", folder: Path | None) -> dict[str, Any]:
+    """Run a benchmark and show how far it is.
 
     Raises:
         RecipeError: No folder is given.
         RlrulesError: What the benchmark raises.
     """
-    from rlrules.evaluation.page import write_page
-    from rlrules.judges import build_judge
+    from rlrules.evaluation.benchmarks import run_benchmark
 
     if folder is None:
         raise RecipeError(["-o is missing: name the result's folder"])
-    made = {
-        name: build_judge(name, section) if (section := getattr(config, name, None)) is not None else None
-        for name in ("judge", "model")
-    }
     with progress_bars() as tell:
-
-        async def all_of_it() -> dict[str, Any]:
-            try:
-                return await work(config, made["judge"], made["model"], folder, tell)
-            finally:
-                for judge in made.values():
-                    if judge is not None:
-                        await judge.close()
-
-        metrics = asyncio.run(all_of_it())
-    write_page(folder, headline)
-    return metrics
+        return run_benchmark(name, config, folder, tell)
 
 
 def print_metrics(metrics: Mapping[str, Any], as_json: bool) -> None:

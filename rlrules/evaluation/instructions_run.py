@@ -23,7 +23,7 @@ HUBS: dict[Benchmark, str] = {"ifeval": "google/IFEval", "ifbench": "allenai/IFB
 
 
 async def run_instructions(
-    benchmark: Benchmark, config: InstructionsConfig, model: Judge | None, folder: Path, tell: Tell
+    benchmark: Benchmark, config: InstructionsConfig, judge: None, model: Judge | None, folder: Path, tell: Tell
 ) -> dict[str, Any]:
     """Answer what has no answer yet, and check all.
 

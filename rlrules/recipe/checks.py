@@ -16,6 +16,7 @@ from rlrules.judges.verdict import THINK_OPEN, read_verdict
 from rlrules.models import resolve_model
 from rlrules.recipe.arguments import scale_problems, straddling
 from rlrules.recipe.build import Rewards, build_rewards
+from rlrules.recipe.evaluations import evaluation_problems, type_problems
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, RewardModelRecipe, SftRecipe
 from rlrules.rewards.advantages import DEFAULT_SCALE, named_scale
@@ -64,7 +65,7 @@ def static_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments 
         policy = loaded.of(GrpoRecipe)
         problems += objective_problems(policy) + _scale_problems(policy) + _group_problems(policy, arguments)
         problems += _layout_problems(policy, arguments) if arguments is not None else []
-    problems += _peft_problems(loaded)
+    problems += type_problems(loaded) + _peft_problems(loaded)
     if arguments is None:
         return problems
     if arguments.eval_strategy != "no" and (data is None or data.eval is None):
@@ -109,7 +110,7 @@ def check_training(
         RecipeError: All problems found, none twice.
     """
     recipe = loaded.recipe
-    found = [*problems, *version_problems(), *static_problems(loaded, arguments)]
+    found = [*problems, *version_problems(), *static_problems(loaded, arguments), *evaluation_problems(loaded)]
     rewards: Rewards | None = None
     if isinstance(recipe, GrpoRecipe):
         rewards, further = made_rewards(loaded.of(GrpoRecipe))

@@ -69,6 +69,8 @@ def estimate(loaded: LoadedRecipe[Recipe], ranks: int, ping: bool, offline: bool
         rows = _passes(arguments, ranks, prepared)
     if prepared and prepared.train.left_out():
         rows.append(("left out", prepared.train.left_out()))
+    if recipe.eval:
+        rows.append(("evaluated by", ", ".join(f"{name} ({section.type})" for name, section in recipe.eval.items())))
     return [*rows, ("memory per rank", _memory(prepared.model if prepared else "", arguments, loaded))]
 
 

@@ -22,6 +22,8 @@ from rlrules.rewards.objective_base import ObjectiveConfig
 Keys = tuple[str | int, ...]
 Problem = Callable[[Keys, str], str]
 """Makes a line of a dotted path and a message."""
+Layer = tuple[str, Mapping[str, Any]]
+"""Where it comes from, for messages, and keys."""
 Further = Callable[[Mapping[str, Any], Problem], list[str]]
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R", bound=Recipe)
@@ -117,22 +119,28 @@ def load_mapping(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, A
     return _merge_files(Path(path), overrides)[0]
 
 
-def load_config(path: str | Path, overrides: Sequence[str], model: type[M]) -> M:
+def load_config(path: str | Path, overrides: Sequence[str], model: type[M], layers: Sequence[Layer] = ()) -> M:
     """Load any YAML file by the same rules and validate it.
+
+    Args:
+        path: The YAML file.
+        overrides: Dotted assignments.
+        model: What it is validated against.
+        layers: Mappings that go over both, in order.
 
     Raises:
         RecipeError: All problems found, a line each.
     """
-    content, sources = _merge_files(Path(path), overrides)
+    content, sources = _merge_files(Path(path), overrides, layers)
     try:
         return model.model_validate(content)
     except ValidationError as error:
         raise RecipeError(validation_problems(error, model, content, sources)) from error
 
 
-def dump_resolved(recipe: Recipe, path: Path) -> None:
-    """Write the recipe with everything merged and defaulted, so that it loads to the same recipe."""
-    content = json.loads(recipe.model_dump_json(exclude_none=True, serialize_as_any=True))
+def dump_resolved(config: BaseModel, path: Path) -> None:
+    """Write a recipe or configuration with everything merged and defaulted, so that it loads to the same."""
+    content = json.loads(config.model_dump_json(exclude_none=True, serialize_as_any=True))
     path.parent.mkdir(parents=True, exist_ok=True)
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
@@ -237,7 +245,7 @@ def _reference_problems(merged: Mapping[str, Any], sources: Sources) -> list[str
     return problems
 
 
-def _merge_files(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Sources]:
+def _merge_files(path: Path, overrides: Sequence[str], layers: Sequence[Layer] = ()) -> tuple[dict[str, Any], Sources]:
     chain = _chain(path)
     sources = Sources(file=str(path))
     merged: dict[str, Any] = {}
@@ -245,9 +253,9 @@ def _merge_files(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], 
         content.pop(BASE, None)
         _record(content, (), str(file), merged, sources)
         merged = merge(merged, _plain(content))
-    for override in overrides:
-        layer = _override(override)
-        _record(layer, (), f"override {override.partition('=')[0]}", merged, sources)
+    assigned = [(f"override {override.partition('=')[0]}", _override(override)) for override in overrides]
+    for origin, layer in [*assigned, *layers]:
+        _record(layer, (), origin, merged, sources)
         merged = merge(merged, layer)
     return merged, sources
 

@@ -1,6 +1,6 @@
 """A recipe: everything a run is made from, validated, with nothing but YAML-able values."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator
 
@@ -53,6 +53,14 @@ class PreferenceData(Section):
     margin: bool = Field(False, description="The chosen answer has to lead by its preference's strength.")
 
 
+class EvalSection(Section):
+    """A benchmark that the trained model is put to once it is saved."""
+
+    type: str = Field(description="Benchmark, as `rlrules eval` names it.")
+    config: str = Field(description="Its configuration, a YAML file as `rlrules eval` takes it.")
+    overrides: dict[str, Any] = Field(default_factory=dict, description="Goes over what the file says.")
+
+
 class Recipe(Section):
     """What the recipes of all methods have."""
 
@@ -62,6 +70,9 @@ class Recipe(Section):
     data: DataSection | ConversationData | PreferenceData | None = None
     training: dict[str, Any] = Field(
         default_factory=dict, description="Fields of TRL's GRPOConfig, SFTConfig or RewardConfig, by method."
+    )
+    eval: dict[Annotated[str, Field(pattern=r"^[\w.-]*\w$")], EvalSection] = Field(
+        default_factory=dict, description="By name; each result goes to runs/RUN/eval/NAME."
     )
 
 

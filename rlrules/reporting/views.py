@@ -13,7 +13,7 @@ from rlrules.reporting.run_data import Run
 from rlrules.reporting.samples import CompletionLog
 from rlrules.reporting.series import Series, weighted_mean
 from rlrules.reporting.text import duration, natural, number, percent, shorten, signed
-from rlrules.training.log import COMPLETIONS, METRICS, RECIPE
+from rlrules.training.log import COMPLETIONS, EVALUATIONS, METRICS, RECIPE, result_folder
 
 WIDE, NARROW, SMALL = (940, 280), (400, 240), (320, 140)
 STRIP_CELLS = 60
@@ -51,6 +51,7 @@ _FILES = (
     (COMPLETIONS, "every completion with its scores, verdicts and reasons"),
     ("checkpoints/", "states to continue from with --resume auto"),
     ("model/", "the trained model with its tokenizer"),
+    (f"{EVALUATIONS}/", "the model's results in benchmarks, a folder with a page each"),
 )
 
 
@@ -129,6 +130,25 @@ class JudgeView:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluationTable:
+    """The last result of one benchmark.
+
+    Attributes:
+        name: The evaluation's.
+        step: Whose model it is of.
+        failed: Whether it came to no numbers.
+        page: Its page, within the run directory.
+        numbers: Metric and value.
+    """
+
+    name: str
+    step: int
+    failed: bool
+    page: str
+    numbers: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """All that the template shows beside the completions."""
 
@@ -137,6 +157,7 @@ class Page:
     components: tuple[Chart, ...]
     rules: tuple[RuleTable, ...]
     rewards: tuple[RewardRow, ...]
+    evaluations: tuple[EvaluationTable, ...]
     training: tuple[Chart, ...]
     others: tuple[Chart, ...]
     others_left_out: int
@@ -192,6 +213,7 @@ def page(run: Run, completions: CompletionLog, folder: Path) -> Page:
     rules = _rules(run, charts)
     training = charts.small(_TRAINING)
     judges = _judges(run, charts)
+    evaluations = _evaluations(run, charts)
     others = [metric for metric in run.metrics if _is_other(run, metric, charts.shown)]
     return Page(
         tiles=_tiles(run, completions, judges),
@@ -199,6 +221,7 @@ def page(run: Run, completions: CompletionLog, folder: Path) -> Page:
         components=components,
         rules=rules,
         rewards=tuple(_reward_row(run, name) for name in rewards),
+        evaluations=evaluations,
         training=training,
         others=charts.small((metric, metric, "") for metric in others[:MOST_OTHERS]),
         others_left_out=max(0, len(others) - MOST_OTHERS),
@@ -299,6 +322,24 @@ def _rules(run: Run, charts: _Charts) -> tuple[RuleTable, ...]:
             drawn = Markup(figures.strip(cells, charts.key()))
             rows.append(RuleRow(shorten(rule, 80), *rules[rule].fifths(), drawn))
         tables.append(RuleTable(shorten(reward, 80), int(first_step), int(last_step), tuple(rows)))
+    return tuple(tables)
+
+
+def _evaluations(run: Run, charts: _Charts) -> tuple[EvaluationTable, ...]:
+    found: dict[str, dict[str, Series]] = {}
+    for metric, series in run.metrics.items():
+        match = re.fullmatch(rf"{EVALUATIONS}/([^/]+)/(.+)", metric)
+        if match:
+            charts.shown.add(metric)
+            found.setdefault(match[1], {})[match[2]] = series
+    tables: list[EvaluationTable] = []
+    for name, metrics in found.items():
+        outcomes = metrics.pop("failed", None)
+        step = int(max(series.steps[-1] for series in (*metrics.values(), *([outcomes] if outcomes else []))))
+        failed = outcomes is not None and outcomes.values[-1] > 0
+        numbers = [(shorten(key, 80), float(one.values[-1])) for key, one in metrics.items() if one.steps[-1] == step]
+        page = result_folder(Path(), name, step) / "page.html"
+        tables.append(EvaluationTable(shorten(name, 80), step, failed, shorten(str(page), 200), tuple(numbers)))
     return tuple(tables)
 
 

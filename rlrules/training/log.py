@@ -1,13 +1,14 @@
-"""The run directory: recipe.yaml, metrics.jsonl, completions.jsonl, checkpoints/, model/, report.html."""
+"""The run directory: recipe.yaml, metrics.jsonl, completions.jsonl, checkpoints/, model/, eval/, report.html."""
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rlrules.data.rows import read_jsonl
 
-METRICS, COMPLETIONS, RECIPE = "metrics.jsonl", "completions.jsonl", "recipe.yaml"
+METRICS, COMPLETIONS, RECIPE, EVALUATIONS = "metrics.jsonl", "completions.jsonl", "recipe.yaml", "eval"
 
 
 class RunLog:
@@ -15,14 +16,18 @@ class RunLog:
 
     Args:
         folder: The run directory.
-        resumed_at: Step of the checkpoint that the run continues from. Lines of later steps are taken out first:
-            these steps will happen again.
+        resumed_at: Step of the checkpoint that the run continues from. Lines and evaluations of later steps are taken
+            out first: these steps will happen again.
     """
 
     def __init__(self, folder: Path, resumed_at: int = 0) -> None:
         self.folder = folder
         for name in (METRICS, COMPLETIONS):
             _keep_until(folder / name, resumed_at)
+        for result in folder.glob(f"{EVALUATIONS}/*/step-*"):
+            step = result.name.partition("-")[2]
+            if step.isdecimal() and int(step) > resumed_at:
+                shutil.rmtree(result)
 
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
         """Append one line of metrics."""
@@ -35,6 +40,11 @@ class RunLog:
     def _append(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(record, ensure_ascii=True, default=str) + "\n" for record in records)
+
+
+def result_folder(run: Path, name: str, step: int) -> Path:
+    """Where the result of an evaluation lies; a run that is resumed and goes further has several."""
+    return run / EVALUATIONS / name / f"step-{step}"
 
 
 def _keep_until(path: Path, step: int) -> None:

@@ -31,6 +31,7 @@ from rlrules.training.callbacks import (
     is_complete,
 )
 from rlrules.training.console import Console
+from rlrules.training.evaluation import evaluate
 from rlrules.training.job import Job, Method
 from rlrules.training.log import RECIPE, RunLog
 
@@ -128,8 +129,13 @@ def _train(
         if state.is_main_process:
             # Whoever loads the model gets its tokenizer beside it, with the chat template that it was trained on.
             trainer.processing_class.save_pretrained(str(folder / "model"))
-    if state.is_main_process:
+    if log is not None:
         _report(folder)
+        if stop.received is None and loaded.recipe.eval:
+            # The other ranks are done: they end here instead of waiting for longer than their group's deadline.
+            stop.release()
+            evaluate(loaded, log, trainer.state.global_step, str(arguments.device))
+            _report(folder)
         print(_farewell(folder, stop.received, trainer.state.global_step), flush=True)
     return Finished(folder, stop.received)
 

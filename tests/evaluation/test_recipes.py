@@ -1,32 +1,29 @@
 """Every evaluation recipe loads, and the door opens."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from rlrules.evaluation import config
+from rlrules.evaluation.benchmarks import BENCHMARKS
 from rlrules.recipe.load import load_config
 from tests.evaluation.shared import ROOT
-
-CONFIGS = {
-    "alpaca": config.AlpacaConfig,
-    "mt_bench": config.MTBenchEvalConfig,
-    "reward_bench": config.RewardBenchConfig,
-    "rm_bench": config.RMBenchConfig,
-    "preference": config.PreferenceEvalConfig,
-    "arena_hard": config.ArenaHardConfig,
-    "ifeval": config.InstructionsConfig,
-    "rules": config.RulesEvalConfig,
-    "calibrate": config.CalibrationConfig,
-}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes/eval").glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_load(path: Path) -> None:
-    model = CONFIGS[path.stem.removesuffix("_cpu")]
+    model = BENCHMARKS[path.stem.removesuffix("_cpu").replace("_", "-")].config()
     assert isinstance(load_config(path, (), model), model)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_has_a_run(name: str) -> None:
+    benchmark = BENCHMARKS[name]
+    run = benchmark.work()
+    parameters = list(inspect.signature(run).parameters)
+    assert parameters == ["config", "judge", "model", "folder", "tell"] and benchmark.headline
 
 
 def test_the_door_lists_every_benchmark() -> None:

@@ -205,6 +205,27 @@ def test_loads_nothing(usual: str) -> None:
     assert not re.search(r"url\((?!#)", usual)
 
 
+def test_evaluations_show_their_last_result(tmp_path: Path) -> None:
+    write_run(tmp_path, steps=5)
+    evaluated = [
+        {"step": 3, "eval/fast/failed": 0, "eval/fast/win_rate": 11.5, "eval/fast/gone": 77.25},
+        {"step": 3, "eval/down/failed": 0, "eval/down/score": 88.75},
+        {"step": 5, "eval/fast/failed": 1},
+        {"step": 5, "eval/fast/failed": 0, "eval/fast/win_rate": 12.5},
+        {"step": 5, "eval/down/failed": 1},
+    ]
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in evaluated)
+    html = report(tmp_path)
+    Balanced(html)
+    section = html.partition('<h2 id="evaluation">')[2].partition("</section>")[0]
+    down, fast = section.split("<h3>")[1:]
+    assert "down" in down and "It failed" in down and "score" not in down and "step 5" in down
+    assert "win_rate" in fast and "12.5" in fast and "It failed" not in fast and "eval/fast/step-5/page.html" in fast
+    # Neither numbers of another step, nor a curve of the same further down.
+    assert "gone" not in fast and html.count("eval/fast/") == 1
+
+
 def test_same_run_same_page(tmp_path: Path) -> None:
     write_run(tmp_path, steps=5)
     here = report(tmp_path)

@@ -114,8 +114,11 @@ def test_an_engine_that_fails_stops_all_ranks(tmp_path: Path) -> None:
 def test_a_resumed_log_forgets_steps_that_will_happen_again(tmp_path: Path) -> None:
     lines = [json.dumps({"step": step, "loss": 0.1}) for step in (1, 2, 3)]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 4, "lo')
+    for result in ("step-2", "step-3", "own"):
+        (tmp_path / "eval/alpaca" / result).mkdir(parents=True)
     log = RunLog(tmp_path, resumed_at=2)
     log.metrics(3, {"loss": 0.2})
+    assert sorted(path.name for path in (tmp_path / "eval/alpaca").iterdir()) == ["own", "step-2"]
     kept = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert kept == [{"step": 1, "loss": 0.1}, {"step": 2, "loss": 0.1}, {"step": 3, "loss": 0.2}]
 
