@@ -132,10 +132,12 @@ def mt_bench(
 
         rows = list(located(judgments))
         if rows and "g1_winner" in rows[0][1]:
-            metrics = pairwise_metrics(read_games(rows), resamples)
+            games = read_games(rows)
+            there = dict.fromkeys(name for game in games for name in game.models)
+            if model is not None and model not in there:
+                raise DataError(f"{judgments}: no model {model!r} (there: {listed(there)})")
+            metrics = pairwise_metrics([game for game in games if model in (None, *game.models)], resamples)
             if model is not None:
-                if model not in metrics["models"]:
-                    raise DataError(f"{judgments}: no model {model!r} (there: {listed(metrics['models'])})")
                 metrics = {"model": model, **metrics.pop("models")[model], **metrics}
         else:
             grades = read_grades(rows)

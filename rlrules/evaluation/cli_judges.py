@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rlrules.evaluation.cli_run import AsJson, Config, Folder, Overrides, loaded, print_metrics, run
+from rlrules.evaluation.cli_run import AsJson, Config, Folder, Overrides, figure, loaded, print_metrics, run
 from rlrules.terminal import told
 
 app = typer.Typer()
@@ -91,6 +91,10 @@ def compare(
     )
     for row in found["results"]:
         gaps = [("", row.get("difference")), ("length-controlled ", row.get("length_controlled_difference"))]
-        shown = [f"{what}{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})" for what, gap in gaps if gap]
-        table.add_row(row["folder"], row["name"], row["judge"], f"{row['value']:.4f}", "\n".join(shown))
+        shown = [
+            "{}{} ({} to {})".format(what, *(figure(gap[part], "+.3f") for part in ("value", "low", "high")))
+            for what, gap in gaps
+            if gap
+        ]
+        table.add_row(row["folder"], row["name"], row["judge"], figure(row["value"]), "\n".join(shown))
     Console().print(table)

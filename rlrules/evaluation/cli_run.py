@@ -1,6 +1,7 @@
 """What every command that runs a benchmark does: a configuration, progress, a folder, numbers."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -61,6 +62,11 @@ def run(name: str, config: "EvalConfig", folder: Path | None) -> dict[str, Any]:
         return run_benchmark(name, config, folder, tell)
 
 
+def figure(value: float | None, form: str = ".4f") -> str:
+    """A number for a table; "-" where it is undefined."""
+    return "-" if value is None or math.isnan(value) else format(value, form)
+
+
 def print_metrics(metrics: Mapping[str, Any], as_json: bool) -> None:
     """A benchmark's numbers as a table, or as one JSON object."""
     from rlrules.evaluation.record import as_jsonable
@@ -71,9 +77,11 @@ def print_metrics(metrics: Mapping[str, Any], as_json: bool) -> None:
     shown = {name: value for name, value in metrics.items() if not isinstance(value, dict | list)}
     rows: dict[str, Any] = {}
     for name, value in shown.items():
-        rows[name] = f"{value:.4f}" if isinstance(value, float) else value
+        rows[name] = figure(value) if value is None or isinstance(value, float) else value
         if found := metrics.get("intervals", {}).get(name):
-            rows[name] += f"  (95 % interval {found['low']:.2f} to {found['high']:.2f})"
+            rows[name] = (
+                f"{rows[name]}  (95 % interval {figure(found['low'], '.2f')} to {figure(found['high'], '.2f')})"
+            )
     for name, part in metrics.items():
         if isinstance(part, dict) and name != "intervals":
             rows |= {f"{name}: {key}": value for key, value in part.items()}

@@ -62,9 +62,7 @@ def read_grades(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Grad
         judges.setdefault(str(row["model"]), {})[_judge(row)] = None
         grade = Grade(str(row["model"]), _question(row, where), _turn(row, where), _score(row, where))
         sources[grade.model][str(row.get("source", ""))].append((grade, str(row.get("judgment", ""))))
-    for model, seen in judges.items():
-        if len(seen) > 1:
-            raise DataError(f"{model}: mixes the grades of {len(seen)} judges ({listed(seen)}); keep one's")
+    _refuse_mixed_judges(judges, "grades")
     found: dict[str, Grades] = {}
     for model, runs in sources.items():
         first, *others = runs.values()
@@ -135,17 +133,23 @@ def read_games(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Game]:
     """Read pairwise judgments in FastChat's columns.
 
     Raises:
-        DataError: A column is missing or a value is of no such kind.
+        DataError: A column is missing, a value is of no such kind, a model is paired with itself, or judges are
+            mixed.
     """
     games: list[Game] = []
+    judges: dict[str, dict[str, None]] = {}
     for where, row in rows:
         need(row, ("question_id", "model_1", "model_2", "g1_winner", "g2_winner", "turn"), where)
         winners = (row["g1_winner"], row["g2_winner"])
         if any(winner not in _WINNERS for winner in winners):
             raise DataError(f"{where}: `g1_winner`, `g2_winner`: expected {', '.join(_WINNERS)}, got {winners}")
-        games.append(
-            Game((str(row["model_1"]), str(row["model_2"])), _question(row, where), _turn(row, where), winners)
-        )
+        models = (str(row["model_1"]), str(row["model_2"]))
+        if models[0] == models[1]:
+            raise DataError(f"{where}: `model_1`, `model_2`: {models[0]} is paired with itself")
+        for model in models:
+            judges.setdefault(model, {})[_judge(row)] = None
+        games.append(Game(models, _question(row, where), _turn(row, where), winners))
+    _refuse_mixed_judges(judges, "verdicts")
     return games
 
 
@@ -158,7 +162,8 @@ def pairwise_metrics(games: Sequence[Game], resamples: int = RESAMPLES, seed: in
         "models": {model: _record(model, valid, resamples, seed) for model in models},
         "n_pairs": len(valid),
         "n_failed": len(games) - len(valid),
-        "n_duplicates": len(games) - len({(game.models, game.question, game.turn) for game in games}),
+        # Both sides are played in each game, so that a pair named the other way round is the same pair.
+        "n_duplicates": len(games) - len({(frozenset(game.models), game.question, game.turn) for game in games}),
         "flip_rate": float(np.mean(flips)) if flips else float("nan"),
         "n_flips": int(sum(flips)),
     }
@@ -214,6 +219,13 @@ def _questions_mean(values: Mapping[int, Sequence[float]], resamples: int, seed:
         return Interval(float("nan"), float("nan"), float("nan"))
     ordered = [values[question] for question in sorted(values)]
     return bootstrap([sum(part) for part in ordered], [len(part) for part in ordered], resamples, seed)
+
+
+def _refuse_mixed_judges(judges: Mapping[str, Iterable[str]], what: str) -> None:
+    for model, seen in judges.items():
+        names = list(seen)
+        if len(names) > 1:
+            raise DataError(f"{model}: mixes the {what} of {len(names)} judges ({listed(names)}); keep one's")
 
 
 def _judge(row: Mapping[str, Any]) -> str:

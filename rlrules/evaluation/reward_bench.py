@@ -115,12 +115,22 @@ class TiedPrompt:
     Attributes:
         id: "ref:k" has one right answer, "tied:k" several to the same question.
         correct: How many answers, from the first, are right.
-        scores: Of all answers.
+        scores: Of all answers; NaN where there is none.
     """
 
     id: str
     correct: int
     scores: tuple[float, ...]
+
+    @property
+    def pair(self) -> str:
+        """What it shares with its partner."""
+        return self.id.partition(":")[2]
+
+    @property
+    def known(self) -> bool:
+        """Every answer has a score."""
+        return not np.isnan(self.scores).any()
 
     @property
     def gap(self) -> float:
@@ -133,8 +143,20 @@ class TiedPrompt:
         return max(self.scores[: self.correct]) - min(self.scores[: self.correct])
 
 
+def whole_pairs(prompts: Sequence[TiedPrompt]) -> tuple[list[TiedPrompt], dict[str, int]]:
+    """Prompts that are scored as their partners are, and how many are left out, by reason: one alone says nothing."""
+    broken = {prompt.pair for prompt in prompts if not prompt.known}
+    unscored = sum(not prompt.known for prompt in prompts)
+    partners = sum(prompt.known and prompt.pair in broken for prompt in prompts)
+    reasons = {"an answer has no score": unscored, "its partner has no score": partners}
+    return [prompt for prompt in prompts if prompt.pair not in broken], {k: n for k, n in reasons.items() if n}
+
+
 def ties_score(prompts: Sequence[TiedPrompt]) -> float:
     """RewardBench 2's score of the Ties subset: right answers above wrong ones, and nearer to each other than these.
+
+    Args:
+        prompts: Those that `whole_pairs` keeps.
 
     Raises:
         DataError: A prompt of one kind lacks its partner of the other.
@@ -171,13 +193,16 @@ def reward_bench_2_metrics(
 
     Args:
         credits: Each subset's credits, Ties aside; NaN where there is no score.
-        ties: The Ties subset.
+        ties: The Ties subset; a prompt without a score is left out with its partner.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
     """
     scores = {name: float(np.nanmean(part)) for name, part in credits.items() if not np.isnan(part).all()}
-    if ties:
-        scores[TIES] = ties_score(ties)
+    whole, left_out = whole_pairs(ties)
+    if whole:
+        scores[TIES] = ties_score(whole)
+    if not scores:
+        raise DataError("RewardBench 2: no row has scores of all its answers")
     every = np.concatenate([np.asarray(part, float) for part in credits.values()]) if credits else np.array([np.nan])
     weighted = bootstrap(every, resamples=resamples, seed=seed)
     return {
@@ -185,8 +210,9 @@ def reward_bench_2_metrics(
         "overall_of": f"{len(scores)} subsets",
         "subsets": scores,
         "example_weighted": weighted.value,
-        "n": _known(every) + len(ties),
-        "n_failed": int(np.isnan(every).sum()),
+        "n": _known(every) + len(whole),
+        "n_failed": sum(int(np.isnan(part).sum()) for part in credits.values()) + sum(left_out.values()),
+        "ties_left_out": left_out,
         "intervals": {"example_weighted": weighted.record()} if resamples else {},
     }
 

@@ -166,11 +166,10 @@ async def _run_second(
     ties: list[TiedPrompt] = []
     units: dict[str, list[float]] = {}
     for item, line, found in zip(items, lines, scores, strict=True):
-        known = not np.isnan(found).any()
         if line["subset"] == TIES:
-            if known:
-                ties.append(TiedPrompt(item.key, len(line["chosen"]), tuple(found.tolist())))
+            ties.append(TiedPrompt(item.key, len(line["chosen"]), tuple(found.tolist())))
             continue
+        known = not np.isnan(found).any()
         credit = best_of_n(found.tolist()) if known else float("nan")
         credits.setdefault(line["subset"], []).append(credit)
         if known:

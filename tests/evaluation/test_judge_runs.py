@@ -164,19 +164,22 @@ def test_reward_bench_2_by_grades(folder: Path) -> None:
     lines = [
         row("a", "Math", [10], [7, 2, 2]), row("b", "Math", [7], [7, 2, 2]), row("c", "Focus", [2], [7, 2, 2]),
         row("d", "Focus", [10], [5, 2, 2]), row("ref:0", "Ties", [10], [2]), row("tied:0", "Ties", [10, 7], [2]),
+        row("ref:1", "Ties", [10], [2]), row("tied:1", "Ties", [10, 5], [2]),
     ]  # fmt: skip
     write_lines(folder / "two.jsonl", lines)
     with FakeServer(grades) as server:
         path = config("rb", server, data="two.jsonl", max_failed=0.1)
         found = called("reward-bench", path, "-o", "out")
         asked = server.counts["requests"]
-        assert asked == 4 * 4 + 2 + 3
+        assert asked == 4 * 4 + 2 * (2 + 3)
         called("reward-bench", path, "-o", "out")
         assert server.counts["requests"] == asked
     # Gaps 8 and 5, spread 3: all four conditions hold. "d" has an answer without a grade, and counts nowhere.
     ties = 1 + 0.01 * math.tanh(5 / 3 - 1)
+    # Of "tied:1" the same, which takes "ref:1" along.
+    assert found["ties_left_out"] == {"an answer has no score": 1, "its partner has no score": 1}
     assert found["subsets"] == {"Math": 0.75, "Focus": 0, "Ties": pytest.approx(ties)}
-    assert found["overall"] == pytest.approx((0.75 + ties) / 3) and found["n_failed"] == 1
+    assert found["overall"] == pytest.approx((0.75 + ties) / 3) and found["n_failed"] == 3
 
 
 def rule_judge(request: dict[str, Any]) -> str:
@@ -312,5 +315,11 @@ def test_compare(folder: Path) -> None:
     told = call("compare", "x", "z", code=2)
     assert "z: judge: third, but x has fake: --mixed-judges puts them in one table" in told
     assert re.search(r"third", call("compare", "x", "z", "--mixed-judges"))
+    # A result whose number is undefined.
+    metrics = json.loads((folder / "y/metrics.json").read_text())
+    (folder / "y/metrics.json").write_text(json.dumps(metrics | {"win_rate": None}))
+    units = json.loads((folder / "y/units.json").read_text())["win_rate"]
+    (folder / "y/units.json").write_text(json.dumps({"win_rate": {key: [0, 0] for key in units}}))
+    assert "- (- to -)" in call("compare", "x", "y")
     assert "name two results or more" in call("compare", "x", code=2)
     assert "is nowhere a finished result?" in call("compare", "x", "nowhere", code=2)

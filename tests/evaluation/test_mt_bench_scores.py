@@ -136,6 +136,38 @@ def test_judges_are_not_mixed() -> None:
     read_grades([("f", row) for row in (rows[0], judgment(82, 1, 6, judge=["gpt-4", "single-math-v1"]))])
 
 
+def test_undefined_numbers_are_shown_as_a_dash(tmp_path: Path) -> None:
+    # Question 81 is not held out, and has no second turn here.
+    path = write_lines(tmp_path / "rows.jsonl", [judgment(81, 1, 5)])
+    told = call("mt-bench", "--judgments", path)
+    lines = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in told.splitlines() if "│" in line}
+    assert lines["heldout"] == lines["turn2"] == "-  (95 % interval - to -)"
+    assert lines["turn1"] == "5.0000  (95 % interval 5.00 to 5.00)"
+
+
+def test_games_that_cannot_be_used_are_named() -> None:
+    with pytest.raises(DataError, match="f: `model_1`, `model_2`: a is paired with itself"):
+        read_games([("f", game(81, "tie", "tie") | {"model_2": "a"})])
+    two = [game(81, "tie", "tie") | {"judge": "gpt-4"}, game(82, "tie", "tie") | {"judge": "gpt-4o"}]
+    with pytest.raises(DataError, match=r"a: mixes the verdicts of 2 judges \(gpt-4, gpt-4o\); keep one's"):
+        read_games([("f", row) for row in two])
+
+
+def test_a_pair_named_the_other_way_round_is_a_duplicate() -> None:
+    swapped = game(81, "model_2", "model_2") | {"model_1": "b", "model_2": "a"}
+    found = pairwise_metrics(read_games([("f", row) for row in (game(81, "model_1", "model_1"), swapped)]), 0)
+    assert found["n_duplicates"] == 1 and found["models"]["a"]["win"] == 2
+
+
+def test_only_the_games_of_a_model_count(tmp_path: Path) -> None:
+    others = [game(82 + n, "model_1", "model_2") | {"model_1": "b", "model_2": "c"} for n in range(3)]
+    path = write_lines(tmp_path / "games.jsonl", [game(81, "model_1", "model_1"), game(82, "error", "tie"), *others])
+    found = called("mt-bench", "--judgments", path, "--model", "a", "--resamples", 0)
+    assert (found["n_pairs"], found["n_failed"], found["n_flips"], found["win"]) == (1, 1, 0, 1)
+    assert called("mt-bench", "--judgments", path, "--resamples", 0)["n_flips"] == 3
+    assert "no model 'd' (there: a, b, c)" in call("mt-bench", "--judgments", path, "--model", "d", code=2)
+
+
 @cache
 def published() -> list[tuple[str, dict[str, Any]]]:
     return list(located(SINGLE))

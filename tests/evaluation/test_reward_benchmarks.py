@@ -69,6 +69,20 @@ def test_best_of_n_and_ties_by_hand() -> None:
     assert found["overall"] == pytest.approx(1.55 / 3) and found["n_failed"] == 1
 
 
+def test_a_tied_prompt_without_a_score_takes_its_partner_along() -> None:
+    # Pair 0 as above, 0.8; of pair 1 one answer has no score.
+    whole = [TiedPrompt("tied:0", 2, (3, 2, 0)), TiedPrompt("ref:0", 1, (5, 4))]
+    broken = [TiedPrompt("tied:1", 2, (3, NAN, 0)), TiedPrompt("ref:1", 1, (5, 4))]
+    found = reward_bench_2_metrics({"Math": [1, NAN]}, [*whole, *broken], resamples=0)
+    assert found["subsets"] == {"Math": 1, "Ties": pytest.approx(0.8)}
+    assert (found["n"], found["n_failed"]) == (1 + 2, 1 + 2)
+    assert found["ties_left_out"] == {"an answer has no score": 1, "its partner has no score": 1}
+    alone = reward_bench_2_metrics({"Math": [1]}, broken, resamples=0)
+    assert alone["subsets"] == {"Math": 1} and alone["n_failed"] == 2
+    with pytest.raises(DataError, match="no row has scores of all its answers"):
+        reward_bench_2_metrics({}, broken, resamples=0)
+
+
 @needs("rewardbench")
 def test_reference_functions() -> None:
     expected = json.loads((DATA / "rewardbench/expected_reference_functions.json").read_text())
