@@ -1,4 +1,4 @@
-"""AlpacaEval's files: instructions with the baseline's outputs, annotations, and the two inputs of its GLM."""
+"""AlpacaEval's files: instructions with the baseline's outputs, and annotations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,6 +79,7 @@ def read_eval_set(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> EvalSet:
         output = row.get("baseline_output", row.get("output"))
         if not isinstance(row["instruction"], str) or not isinstance(output, str):
             raise DataError(f"{where}: expected texts in `instruction` and in `output` or `baseline_output`")
+        _instruction(row, where)
         found.append((row["instruction"], str(row.get("dataset", "")), output))
     if not found:
         raise DataError("the evaluation set has no rows")
@@ -129,7 +130,7 @@ def annotations_of(
         preference, lengths, places = preference[order], lengths[order], places[order]
         outputs = None
     else:
-        _refuse_duplicates([str(row["instruction"]) for _, row in chosen], source)
+        _refuse_duplicates([_instruction(row, where) for where, row in chosen], source)
         texts = [[_text(row, side, where) for side in ("output_1", "output_2")] for where, row in chosen]
         lengths = np.array([[float(len(text)) for text in pair] for pair in texts])
         places = np.arange(len(chosen), dtype=np.int64)
@@ -139,7 +140,7 @@ def annotations_of(
         preference=preference,
         length_1=lengths[:, 0],
         length_2=lengths[:, 1],
-        prompt=_prompts([row for _, row in chosen], source, eval_set, partial),
+        prompt=_prompts(chosen, source, eval_set, partial),
         place=places,
         is_baseline=_is_baseline(chosen, preference, lengths),
         switched=np.array([bool(row["switched"]) for _, row in chosen]) if "switched" in chosen[0][1] else None,
@@ -156,9 +157,7 @@ def with_texts(
     made: list[tuple[str, dict[str, Any]]] = []
     for where, row in rows:
         need(row, ("prompt_index",), where)
-        index = row["prompt_index"]
-        if not 0 <= index < len(eval_set.instructions):
-            raise DataError(f"{where}: `prompt_index`: the evaluation set has no instruction {index}")
+        index = _prompt_index(row, where, eval_set)
         texts = {"instruction": eval_set.instructions[index], "output_1": eval_set.baseline[index]}
         made.append((where, row | texts))
     return made
@@ -167,70 +166,6 @@ def with_texts(
 def models_of(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """Names of the models that a file of annotations holds, in the order in which they come."""
     return list(dict.fromkeys(name for _, row in rows if (name := _named(row))))
-
-
-@dataclass(frozen=True, slots=True)
-class Gamed:
-    """The regulariser's rows: the baseline prompted to be verbose, then to be concise.
-
-    Attributes:
-        preference: Shape (m,), on 0 to 1.
-        length: Shape (m,): the length feature before its tanh.
-        difficulty: Shape (m,).
-    """
-
-    preference: Floats
-    length: Floats
-    difficulty: Floats
-
-
-def read_gamed(path: Path) -> tuple[Gamed, Floats]:
-    """Read df_gamed.csv.
-
-    Returns:
-        Its rows, and the difficulty of each instruction that it implies, by index.
-
-    Raises:
-        DataError: A column is missing, or its first rows are not those of instructions 0, 1, 2, ….
-    """
-    names = ("preference", "index", "std_delta_len", "instruction_difficulty")
-    table = _numbers(path, names)
-    difficulty: list[float] = []
-    for index, value in zip(table["index"], table["instruction_difficulty"], strict=True):
-        if index == len(difficulty):
-            difficulty.append(float(value))
-        elif index > len(difficulty):
-            raise DataError(f"{path}: `index`: expected {len(difficulty)} before {index:g}")
-    return Gamed(table["preference"], table["std_delta_len"], table["instruction_difficulty"]), np.array(difficulty)
-
-
-def read_difficulty(path: Path) -> Floats:
-    """Read instruction_difficulty.csv, {index, instruction_difficulty}; shape (number of instructions,).
-
-    Raises:
-        DataError: A column is missing, or the indices are not 0, 1, 2, ….
-    """
-    rows = [row for _, row in located(path)]
-    # The official file has no name over its value column's index.
-    columns = list(rows[0]) if rows else []
-    if len(columns) < 2:
-        raise DataError(f"{path}: expected the columns index, instruction_difficulty")
-    indices = [row[columns[0]] for row in rows]
-    if indices != list(range(len(rows))):
-        raise DataError(f"{path}: `{columns[0]}`: expected 0, 1, 2, … in this order")
-    return np.array([float(row[columns[1]]) for row in rows])
-
-
-def _numbers(path: Path, names: Sequence[str]) -> dict[str, Floats]:
-    columns: dict[str, list[float]] = {name: [] for name in names}
-    for where, row in located(path):
-        need(row, names, where)
-        for name in names:
-            try:
-                columns[name].append(float(row[name]))
-            except (TypeError, ValueError):
-                raise DataError(f"{where}: `{name}`: expected a number, got {row[name]!r}") from None
-    return {name: np.array(values) for name, values in columns.items()}
 
 
 def _named(row: Row) -> str:
@@ -293,9 +228,34 @@ def _refuse_duplicates(keys: Sequence[str], source: str) -> None:
         raise DataError(f"{source}: {len(twice)} instructions or rows stand more than once: {listed(twice)}")
 
 
-def _prompts(rows: Sequence[Row], source: str, eval_set: EvalSet | None, partial: bool) -> Ints | None:
+def _instruction(row: Row, where: str) -> str:
+    value = row["instruction"]
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{where}: `instruction`: expected text, got {value!r}")
+    return value
+
+
+def _prompt_index(row: Row, where: str, eval_set: EvalSet | None) -> int:
+    need(row, ("prompt_index",), where)
+    value = row["prompt_index"]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise DataError(f"{where}: `prompt_index`: expected an integer from 0, got {value!r}")
+    if eval_set is not None and value >= len(eval_set.instructions):
+        raise DataError(f"{where}: `prompt_index`: the evaluation set has no instruction {value}")
+    return value
+
+
+def _prompts(
+    located_rows: Sequence[tuple[str, Row]], source: str, eval_set: EvalSet | None, partial: bool
+) -> Ints | None:
+    rows = [row for _, row in located_rows]
     if "prompt_index" in rows[0]:
-        prompts = [int(row["prompt_index"]) for row in rows]
+        prompts = []
+        for where, row in located_rows:
+            index = _prompt_index(row, where, eval_set)
+            if index in prompts:
+                raise DataError(f"{where}: `prompt_index`: {index} stands more than once")
+            prompts.append(index)
     elif eval_set is None or "instruction" not in rows[0]:
         return None
     else:

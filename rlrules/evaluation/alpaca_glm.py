@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlrules.errors import DataError
-from rlrules.evaluation.alpaca_data import Annotations, Gamed, read_difficulty, read_gamed
+from rlrules.evaluation.alpaca_data import Annotations
+from rlrules.evaluation.alpaca_inputs import Gamed, check_agreement, read_difficulty, read_gamed
 from rlrules.evaluation.files import listed
 
 Floats = NDArray[np.float64]
@@ -51,10 +52,13 @@ def read_inputs(difficulty: Path | None, gamed: Path | None) -> Inputs:
     """Read the fit's two files; without the first, difficulties are those that the second implies.
 
     Raises:
-        DataError: A file is missing or malformed.
+        DataError: A file is missing or malformed, or the two contradict each other.
     """
     regulariser, implied = read_gamed(gamed) if gamed else (None, None)
-    return Inputs(read_difficulty(difficulty) if difficulty else implied, regulariser)
+    known = read_difficulty(difficulty) if difficulty else implied
+    if difficulty and gamed and known is not None and implied is not None:
+        check_agreement(known, implied, (difficulty, gamed))
+    return Inputs(known, regulariser)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,8 @@ def alpaca_metrics(
         "n_missing": int(np.isnan(annotations.y).sum()),
         "empty_outputs": annotations.place[annotations.length_2 == 0].tolist(),
         "length_ratio": _ratio(annotations),
-        "warnings": _warnings(annotations, float(raw["win_rate"]), rate),
+        "warnings": _warnings(annotations, float(raw["win_rate"]), rate)
+        + _places_warning(annotations, inputs, settings),
     }
     if settings.resamples:
         metrics["intervals"] = {
@@ -178,6 +179,12 @@ def _warnings(annotations: Annotations, raw: float, controlled: float) -> list[s
     if empty:
         found.append(f"{empty} outputs are empty")
     return found
+
+
+def _places_warning(annotations: Annotations, inputs: Inputs, settings: Settings) -> list[str]:
+    if inputs.difficulty is None or annotations.prompt is not None or settings.legacy_positions:
+        return []
+    return ["difficulties are given by the row's place in the file; --eval-set gives them by instruction"]
 
 
 def _position(annotations: Annotations) -> dict[str, float]:

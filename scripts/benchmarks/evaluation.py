@@ -28,8 +28,9 @@ def evaluation(
     """
     from threadpoolctl import threadpool_limits
 
-    from rlrules.evaluation.alpaca_data import annotations_of, read_difficulty, read_gamed
+    from rlrules.evaluation.alpaca_data import annotations_of
     from rlrules.evaluation.alpaca_glm import Inputs
+    from rlrules.evaluation.alpaca_inputs import read_difficulty, read_gamed
     from rlrules.evaluation.alpaca_metrics import Settings, alpaca_metrics, intervals, length_controlled
     from rlrules.evaluation.files import located
 

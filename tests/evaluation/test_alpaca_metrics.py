@@ -16,11 +16,10 @@ from rlrules.evaluation.alpaca_data import (
     annotations_of,
     models_of,
     read_annotations,
-    read_difficulty,
     read_eval_set,
-    read_gamed,
 )
 from rlrules.evaluation.alpaca_glm import Inputs, design, fit
+from rlrules.evaluation.alpaca_inputs import read_difficulty, read_gamed
 from rlrules.evaluation.alpaca_metrics import (
     Settings,
     alpaca_metrics,
@@ -83,6 +82,11 @@ def test_annotations_that_cannot_be_used_are_named() -> None:
         annotations_of(rows([2.5]), "f")
     with pytest.raises(DataError, match="f: 1 instructions or rows stand more than once: i0"):
         annotations_of([*rows([1.0]), *rows([1.0])], "f")
+    for instruction in (None, "", " ", 7):
+        with pytest.raises(DataError, match="f:0: `instruction`: expected text, got"):
+            annotations_of([("f:0", rows([1.0])[0][1] | {"instruction": instruction})], "f")
+    with pytest.raises(DataError, match="e:0: `instruction`: expected text, got ''"):
+        read_eval_set([("e:0", {"instruction": "", "output": "x"})])
     with pytest.raises(DataError, match="f:0: `preference`: is missing"):
         annotations_of([("f:0", {"instruction": "", "output_1": "", "output_2": ""})], "f")
     mixed = [(where, row | {"annotator": f"j{n}"}) for n, (where, row) in enumerate(rows([1.0, 2.0]))]
@@ -106,6 +110,44 @@ def test_instructions_are_matched_with_the_evaluation_set() -> None:
         annotations_of(rows([1.0] * 4), "f", eval_set=eval_set)
     with pytest.raises(DataError, match="stand more than once: a"):
         read_eval_set([("e:1", {"instruction": "a", "output": ""}), ("e:2", {"instruction": "a", "output": ""})])
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([0, -1], "f:1: `prompt_index`: expected an integer from 0, got -1"),
+        ([0, "1"], "f:1: `prompt_index`: expected an integer from 0, got '1'"),
+        ([0, 1.0], "f:1: `prompt_index`: expected an integer from 0, got 1.0"),
+        ([None, 1], "f:0: `prompt_index`: expected an integer from 0, got None"),
+        ([1, 1], "f:1: `prompt_index`: 1 stands more than once"),
+        ([0, 2], "f:1: `prompt_index`: the evaluation set has no instruction 2"),
+    ],
+)
+def test_indices_that_cannot_be_used_are_named(indices: list[Any], message: str) -> None:
+    eval_set = read_eval_set([(f"e:{n}", {"instruction": f"i{n}", "output": "abc"}) for n in range(2)])
+    compact_rows = [
+        (f"f:{n}", {"row": n, "prompt_index": index, "len_1": 1, "len_2": 2, "preference": 1.5})
+        for n, index in enumerate(indices)
+    ]
+    bare = [(f"f:{n}", {"prompt_index": index, "output_2": "x", "preference": 1}) for n, index in enumerate(indices)]
+    for given in (compact_rows, bare):
+        if given is bare and "more than once" in message:
+            message = "f: 1 instructions or rows stand more than once: i1"
+        with pytest.raises(DataError) as caught:
+            annotations_of(given, "f", eval_set=eval_set)
+        assert str(caught.value) == message
+
+
+def test_difficulties_by_place_are_warned_of() -> None:
+    warning = "difficulties are given by the row's place in the file; --eval-set gives them by instruction"
+    known, settings = Inputs(np.array([0.0, 1.0, 2.0])), Settings(resamples=0)
+    made = annotations_of(rows([1.2, 1.9, 1.4], [1, 2, 4]), "f")
+    assert warning in alpaca_metrics(made, known, settings)["warnings"]
+    assert warning not in alpaca_metrics(made, Inputs(), settings)["warnings"]
+    assert warning not in alpaca_metrics(made, known, Settings(legacy_positions=True, resamples=0))["warnings"]
+    eval_set = read_eval_set([(f"e:{n}", {"instruction": f"i{n}", "output": "abc"}) for n in range(3)])
+    placed = annotations_of(rows([1.2, 1.9, 1.4], [1, 2, 4]), "f", eval_set=eval_set)
+    assert warning not in alpaca_metrics(placed, known, settings)["warnings"]
 
 
 def test_empty_outputs_are_listed_and_warned_of() -> None:
