@@ -115,7 +115,7 @@ def annotations_of(
     """The annotations in rows that were read already; as `read_annotations`."""
     if not rows:
         raise DataError(f"{source}: no annotations")
-    name, chosen = _of_model(with_texts(rows, eval_set), source, model)
+    name, chosen = of_model(with_texts(rows, eval_set), source, model)
     _refuse_mixed_judges([row for _, row in chosen], source)
     compact = "len_1" in chosen[0][1] and "output_2" not in chosen[0][1]
     for where, row in chosen:
@@ -172,9 +172,14 @@ def _named(row: Row) -> str:
     return str(row.get("model") or row.get("generator_2") or "")
 
 
-def _of_model(
+def of_model(
     rows: Sequence[tuple[str, dict[str, Any]]], source: str, model: str | None
 ) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
+    """A model's name and its rows.
+
+    Raises:
+        DataError: The file holds no such model, or several and none is named.
+    """
     there = models_of(rows)
     if len(there) <= 1:
         # A published file may name its only model otherwise than the leaderboard does.

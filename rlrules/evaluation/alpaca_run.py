@@ -14,6 +14,7 @@ from rlrules.evaluation.alpaca_glm import Inputs, read_inputs
 from rlrules.evaluation.alpaca_lint import attacks
 from rlrules.evaluation.alpaca_metrics import Settings, alpaca_metrics
 from rlrules.evaluation.alpaca_order import is_switched, preference_of
+from rlrules.evaluation.alpaca_paired import LENGTH_CONTROL, inputs_record
 from rlrules.evaluation.config import AlpacaConfig
 from rlrules.evaluation.files import asked_for, listed, located, need, write_lines
 from rlrules.evaluation.generation import Chat, answer_all, truncated
@@ -100,6 +101,7 @@ async def run_alpaca(
     made = _annotations(parts, outputs, rows, [pair.key for pair in pairs])
     settings = Settings(C=config.C, resamples=config.resamples, seed=config.seed)
     metrics = alpaca_metrics(made, parts.inputs, settings, parts.questions)
+    metrics[LENGTH_CONTROL] = inputs_record(config.difficulty, config.gamed)
     metrics["counts"] = counts
     metrics["orders"] = _orders(rows, [pair.key for pair in pairs])
     metrics["attacks"] = attacks(outputs, parts.template.frame())

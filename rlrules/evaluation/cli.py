@@ -1,5 +1,6 @@
 """`rlrules eval …`: what a model is worth."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,9 @@ def alpaca(
         Path | None, typer.Option(help="Existing annotations (JSON, JSONL, parquet): only compute the metrics.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Which model, where the annotations hold several.")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Annotations of another model: also the paired difference to it.")
+    ] = None,
     difficulty: Annotated[Path | None, typer.Option(help="instruction_difficulty.csv; without it, none.")] = None,
     gamed: Annotated[Path | None, typer.Option(help="df_gamed.csv; without it, no regulariser.")] = None,
     C: Annotated[float | None, typer.Option("--C", min=1e-9, help="Inverse strength of the penalty; 21.5.")] = None,
@@ -55,7 +59,13 @@ def alpaca(
     with told():
         if annotations is None:
             _refuse(
-                {"--model": model, "--cv": cv, "--legacy-positions": legacy_positions, "--expected": expected},
+                {
+                    "--model": model,
+                    "--cv": cv,
+                    "--legacy-positions": legacy_positions,
+                    "--expected": expected,
+                    "--baseline": baseline,
+                },
                 "--annotations",
             )
             overrides = [*(overrides or ()), *([f"C={C}"] if C else [])]
@@ -76,10 +86,14 @@ def alpaca(
         rows = list(located(annotations))
         found = annotations_of(rows, str(annotations), model, questions, legacy_positions)
         metrics = alpaca_metrics(found, inputs, settings, questions)
+        if baseline is not None:
+            from rlrules.evaluation.alpaca_paired import paired_with
+
+            metrics["paired"] = paired_with(rows, str(annotations), baseline, inputs, settings, model, questions)
     print_metrics(metrics, as_json)
 
 
-def _refuse(flags: dict[str, object], needed: str) -> None:
+def _refuse(flags: Mapping[str, object], needed: str) -> None:
     """Refuse flags that say nothing where `needed` is not given."""
     from rlrules.errors import RecipeError
 

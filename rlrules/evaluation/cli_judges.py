@@ -72,16 +72,17 @@ def compare(
     mixed_judges: Annotated[
         bool, typer.Option("--mixed-judges", help="Results of different judges may stand in one table.")
     ] = False,
-    difficulty: Annotated[Path | None, typer.Option(help="Of AlpacaEval: instruction_difficulty.csv.")] = None,
-    gamed: Annotated[Path | None, typer.Option(help="Of AlpacaEval: df_gamed.csv.")] = None,
+    difficulty: Annotated[
+        Path | None, typer.Option(help="Of AlpacaEval: instruction_difficulty.csv, if moved.")
+    ] = None,
+    gamed: Annotated[Path | None, typer.Option(help="Of AlpacaEval: df_gamed.csv, if moved.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Results side by side, with paired intervals of their differences to the first."""
     with told():
-        from rlrules.evaluation.alpaca_glm import read_inputs
         from rlrules.evaluation.compare import compare as compare_results
 
-        found = compare_results(folders, mixed_judges, read_inputs(difficulty, gamed))
+        found = compare_results(folders, mixed_judges, {"difficulty": difficulty, "gamed": gamed})
     if as_json:
         print(json.dumps(found))
         return
@@ -98,3 +99,5 @@ def compare(
         ]
         table.add_row(row["folder"], row["name"], row["judge"], figure(row["value"]), "\n".join(shown))
     Console().print(table)
+    for warning in found["warnings"]:
+        print(f"warning: {warning}")

@@ -79,12 +79,21 @@ def print_metrics(metrics: Mapping[str, Any], as_json: bool) -> None:
     for name, value in shown.items():
         rows[name] = figure(value) if value is None or isinstance(value, float) else value
         if found := metrics.get("intervals", {}).get(name):
-            rows[name] = (
-                f"{rows[name]}  (95 % interval {figure(found['low'], '.2f')} to {figure(found['high'], '.2f')})"
-            )
+            rows[name] = f"{rows[name]}  ({_interval(found)})"
     for name, part in metrics.items():
         if isinstance(part, dict) and name != "intervals":
-            rows |= {f"{name}: {key}": value for key, value in part.items()}
+            rows |= {f"{name}: {key}": _spread(value) for key, value in part.items()}
     print_table("", rows)
     for warning in metrics.get("warnings", ()):
         print(f"warning: {warning}")
+
+
+def _spread(value: Any) -> Any:
+    """A number with its interval as text; all else as it is."""
+    if isinstance(value, dict) and value.keys() == {"value", "low", "high"}:
+        return f"{figure(value['value'])}  ({_interval(value)})"
+    return value
+
+
+def _interval(found: Mapping[str, float | None]) -> str:
+    return f"95 % interval {figure(found['low'], '.2f')} to {figure(found['high'], '.2f')}"

@@ -8,6 +8,7 @@ from rlrules.errors import DataError
 from rlrules.evaluation.alpaca_data import read_annotations
 from rlrules.evaluation.alpaca_glm import Inputs
 from rlrules.evaluation.alpaca_metrics import Settings, paired_difference
+from rlrules.evaluation.alpaca_paired import shared_fit
 from rlrules.evaluation.alpaca_run import ANNOTATIONS
 from rlrules.evaluation.files import listed
 from rlrules.evaluation.results import MANIFEST, METRICS, UNITS, read_json
@@ -22,7 +23,7 @@ _OF_JUDGES = ("reward-bench", "rm-bench", "preference", "calibrate")
 def compare(
     folders: Sequence[Path],
     mixed_judges: bool = False,
-    inputs: Inputs | None = None,
+    inputs: Mapping[str, Path | None] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -31,17 +32,19 @@ def compare(
     Args:
         folders: Finished results of one benchmark on the same questions.
         mixed_judges: Results of different judges may stand in one table, which then names them.
-        inputs: Of AlpacaEval's length control.
+        inputs: Files of AlpacaEval's length control, `difficulty` and `gamed`, where they are not any more where the
+            results were made with them.
         resamples: Of the paired bootstrap over units.
         seed: Of the bootstrap.
 
     Returns:
         `metric`, and a row per result: `folder`, `name`, `judge`, `value`, and the `difference` to the first with its
-        interval; of AlpacaEval also `length_controlled_difference`, both being fitted anew for every resample.
+        interval; of AlpacaEval also `length_controlled_difference`, both being fitted anew for every resample, with
+        what the results were fitted with, or one of `warnings` that says why it is left out.
 
     Raises:
-        DataError: Fewer than two results, another benchmark, other questions, or, unless they may be mixed, other
-            judges.
+        DataError: Fewer than two results, another benchmark, other questions, another length control, or, unless
+            they may be mixed, other judges.
     """
     if len(folders) < 2:
         raise DataError("name two results or more")
@@ -55,23 +58,31 @@ def compare(
     [metric] = units[0]
     keys = _keys(folders, [table[metric] for table in units])
     columns = [_columns(table[metric], keys) for table in units]
+    metrics = [read_json(folder / METRICS) for folder in folders]
+    fitted: tuple[Inputs, float] | str = ""
+    if identities[0]["benchmark"] == "alpaca":
+        fitted = shared_fit(folders, metrics, inputs or {})
     rows: list[dict[str, Any]] = []
-    for folder, identity, own in zip(folders, identities, columns, strict=True):
+    for folder, identity, numbers, own in zip(folders, identities, metrics, columns, strict=True):
         row: dict[str, Any] = {
             "folder": str(folder),
             "name": identity.get("name", ""),
             "judge": _judge(identity),
-            "value": read_json(folder / METRICS).get(metric),
+            "value": numbers.get(metric),
         }
         if own is not columns[0]:
             row["difference"] = _scale(metric, paired_bootstrap(own, columns[0], resamples, seed).record())
-            if identity["benchmark"] == "alpaca":
-                settings = Settings(resamples=resamples, seed=seed)
-                row["length_controlled_difference"] = _length_controlled(
-                    folder, folders[0], inputs or Inputs(), settings
-                )
+            if not isinstance(fitted, str):
+                settings = Settings(C=fitted[1], resamples=resamples, seed=seed)
+                row["length_controlled_difference"] = _length_controlled(folder, folders[0], fitted[0], settings)
         rows.append(row)
-    return {"benchmark": identities[0]["benchmark"], "metric": metric, "n_units": len(keys), "results": rows}
+    return {
+        "benchmark": identities[0]["benchmark"],
+        "metric": metric,
+        "n_units": len(keys),
+        "results": rows,
+        "warnings": [f"no length-controlled difference: {fitted}"] if isinstance(fitted, str) and fitted else [],
+    }
 
 
 def _length_controlled(folder: Path, base: Path, inputs: Inputs, settings: Settings) -> dict[str, float | None]:

@@ -310,6 +310,7 @@ def test_compare(folder: Path) -> None:
     controlled = gap["length_controlled_difference"]
     # Every row is alike here, so that all resamples give the same, up to where the two solvers stop.
     assert controlled["low"] == pytest.approx(controlled["value"], abs=0.02) and controlled["high"] < 0
+    assert called("compare", "x", "y")["warnings"] == []
     again = called("alpaca", "--annotations", "x/annotations.jsonl", "--resamples", 0)
     assert again["win_rate"] == called("compare", "x", "y")["results"][0]["value"]
     told = call("compare", "x", "z", code=2)
