@@ -123,7 +123,7 @@ def annotations_of(
     preference = np.array([_preference(row, where) for where, row in chosen])
     if compact:
         lengths = np.array([[_length(row, side, where) for side in ("len_1", "len_2")] for where, row in chosen])
-        places = np.array([int(row["row"]) for _, row in chosen], np.int64)
+        places = np.array([_count(row, "row", where) for where, row in chosen], np.int64)
         _refuse_duplicates([str(place) for place in places], source)
         order = np.argsort(places, kind="stable")
         chosen = [chosen[index] for index in order]
@@ -143,7 +143,7 @@ def annotations_of(
         prompt=_prompts(chosen, source, eval_set, partial),
         place=places,
         is_baseline=_is_baseline(chosen, preference, lengths),
-        switched=np.array([bool(row["switched"]) for _, row in chosen]) if "switched" in chosen[0][1] else None,
+        switched=_switched(chosen) if "switched" in chosen[0][1] else None,
         outputs=outputs,
     )
 
@@ -214,7 +214,7 @@ def _preference(row: Row, where: str) -> float:
 
 def _length(row: Row, name: str, where: str) -> float:
     value = row[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise DataError(f"{where}: `{name}`: expected a number of characters, got {value!r}")
     return float(value)
 
@@ -240,11 +240,24 @@ def _instruction(row: Row, where: str) -> str:
     return value
 
 
-def _prompt_index(row: Row, where: str, eval_set: EvalSet | None) -> int:
-    need(row, ("prompt_index",), where)
-    value = row["prompt_index"]
+def _count(row: Row, name: str, where: str) -> int:
+    need(row, (name,), where)
+    value = row[name]
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise DataError(f"{where}: `prompt_index`: expected an integer from 0, got {value!r}")
+        raise DataError(f"{where}: `{name}`: expected an integer from 0, got {value!r}")
+    return value
+
+
+def _switched(rows: Sequence[tuple[str, Row]]) -> NDArray[np.bool_]:
+    for where, row in rows:
+        need(row, ("switched",), where)
+        if not isinstance(row["switched"], bool):
+            raise DataError(f"{where}: `switched`: expected true or false, got {row['switched']!r}")
+    return np.array([row["switched"] for _, row in rows])
+
+
+def _prompt_index(row: Row, where: str, eval_set: EvalSet | None) -> int:
+    value = _count(row, "prompt_index", where)
     if eval_set is not None and value >= len(eval_set.instructions):
         raise DataError(f"{where}: `prompt_index`: the evaluation set has no instruction {value}")
     return value

@@ -120,7 +120,8 @@ def _judgments(lines: Sequence[tuple[str, Mapping[str, Any]]], strong: int) -> l
         if not isinstance(games, list) or len(games) != 2:
             raise DataError(f"{where}: `games`: expected two")
         verdicts = [game.get("score") if isinstance(game, Mapping) else None for game in games]
-        strange = [verdict for verdict in verdicts if verdict is not None and verdict not in VERDICTS]
+        # A list, for it takes what cannot be hashed.
+        strange = [verdict for verdict in verdicts if verdict is not None and verdict not in list(VERDICTS)]
         if strange:
             raise DataError(f"{where}: `games`: expected a score of {', '.join(VERDICTS)} or null, got {strange[0]!r}")
         key = (str(row["model"]), str(row["uid"]))

@@ -39,7 +39,8 @@ def grounding_metrics(
     """Hit rates by platform and kind of element, and over all samples.
 
     Args:
-        rows: {id, box, point or null, platform?, element?, seen_size?, image_size?}; a null point could not be read.
+        rows: {id, box, point or null, platform?, element?, seen_size?, image_size?}; a point that is null, or no two
+            numbers, could not be read.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
 
@@ -49,7 +50,7 @@ def grounding_metrics(
     hits: dict[str, list[float]] = defaultdict(list)
     unread = 0
     for where, row in _unique(rows, ("id", "box", "point")):
-        point = None if row["point"] is None else _numbers(row["point"], 2, "point", where)
+        point = _point(row["point"])
         unread += point is None
         box = _numbers(row["box"], 4, "box", where)
         hit = point is not None and in_box(scaled(point, *_sizes(row, where)), box)
@@ -75,7 +76,8 @@ def action_metrics(
 
     Args:
         rows: {id, target: {action, …}, predicted: {action, …} or null, image_size, seen_size?}; of an action count
-            `point` (click), `app_name` (open_app), `direction` (scroll) and `text` (input_text).
+            `point` (click), `app_name` (open_app), `direction` (scroll) and `text` (input_text). A predicted click
+            without two numbers for a point could not be read.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
 
@@ -99,7 +101,9 @@ def action_metrics(
         if target["action"] != "click":
             steps.append(float(same and _same_argument(target, predicted)))
             continue
-        near = _near(target, predicted if same else {}, row, where)
+        point = _point(predicted.get("point")) if same else None
+        unread += same and point is None
+        near = _near(target, point, row, where)
         for name, hit in near.items():
             clicks[name].append(float(hit))
         steps.append(float(near["width"]))
@@ -118,15 +122,15 @@ def action_metrics(
 
 
 def _near(
-    target: Mapping[str, Any], predicted: Mapping[str, Any], row: Mapping[str, Any], where: str
+    target: Mapping[str, Any], predicted: Sequence[float] | None, row: Mapping[str, Any], where: str
 ) -> dict[str, bool]:
     seen, size = _sizes(row, where)
     if size is None:
         raise DataError(f"{where}: `image_size`: is missing; a click's tolerance is a share of it")
     wanted = _numbers(target.get("point"), 2, "target.point", where)
-    if predicted.get("point") is None:
+    if predicted is None:
         return {"width": False, "normalized": False}
-    point = scaled(_numbers(predicted["point"], 2, "predicted.point", where), seen or size, size)
+    point = scaled(predicted, seen or size, size)
     across, down = point[0] - wanted[0], point[1] - wanted[1]
     return {
         "width": math.hypot(across, down) < TOLERANCE * size[0],
@@ -147,6 +151,8 @@ def _unique(
     seen: set[Any] = set()
     for where, row in rows:
         need(row, names, where)
+        if isinstance(row["id"], bool) or not isinstance(row["id"], str | int):
+            raise DataError(f"{where}: `id`: expected text or an integer, got {row['id']!r}")
         if row["id"] in seen:
             raise DataError(f"{where}: `id`: {row['id']!r} stands more than once")
         seen.add(row["id"])
@@ -159,16 +165,29 @@ def _sizes(row: Mapping[str, Any], where: str) -> tuple[Size | None, Size | None
     seen, target = (
         None if row.get(name) is None else _numbers(row[name], 2, name, where) for name in ("seen_size", "image_size")
     )
+    for name, size in (("seen_size", seen), ("image_size", target)):
+        if size is not None and min(size) <= 0:
+            raise DataError(f"{where}: `{name}`: expected a width and a height over 0, got {row[name]!r}")
     if seen is not None and target is None:
         raise DataError(f"{where}: `image_size`: is missing beside `seen_size`")
     return (seen and (seen[0], seen[1])), (target and (target[0], target[1]))  # type: ignore[return-value]
 
 
+def _point(value: Any) -> list[float] | None:
+    """A predicted point; None where it is no two numbers, which is a miss and not the file's fault."""
+    return [float(part) for part in value] if _are_numbers(value, 2) else None
+
+
 def _numbers(value: Any, count: int, name: str, where: str) -> list[float]:
-    sound = isinstance(value, list | tuple) and len(value) == count
-    if not sound or any(isinstance(part, bool) or not isinstance(part, int | float) for part in value):
+    if not _are_numbers(value, count):
         raise DataError(f"{where}: `{name}`: expected {count} numbers, got {value!r}")
     return [float(part) for part in value]
+
+
+def _are_numbers(value: Any, count: int) -> bool:
+    if not isinstance(value, list | tuple) or len(value) != count:
+        return False
+    return all(isinstance(part, int | float) and type(part) is not bool and math.isfinite(part) for part in value)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -38,6 +38,7 @@ def read_prompts(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Prompt]:
         instructions, kwargs = row["instruction_id_list"], row["kwargs"]
         if not isinstance(instructions, list) or not isinstance(kwargs, list) or not isinstance(row["prompt"], str):
             raise DataError(f"{where}: expected text in `prompt`, lists in `instruction_id_list` and `kwargs`")
+        _refuse_strange(row, where)
         if row["key"] in found:
             raise DataError(f"{where}: `key`: {row['key']!r} stands more than once")
         found[row["key"]] = Prompt(row["key"], row["prompt"], tuple(instructions), tuple(kwargs), where)
@@ -109,6 +110,18 @@ def instruction_metrics(
         "by_kind": _table(prompts, checked, lambda name: name),
         "intervals": intervals if resamples else {},
     }
+
+
+def _refuse_strange(row: Mapping[str, Any], where: str) -> None:
+    key = row["key"]
+    if isinstance(key, bool) or not isinstance(key, str | int):
+        raise DataError(f"{where}: `key`: expected text or an integer, got {key!r}")
+    for name in row["instruction_id_list"]:
+        if not isinstance(name, str):
+            raise DataError(f"{where}: `instruction_id_list`: expected texts, got {name!r}")
+    for given in row["kwargs"]:
+        if given is not None and not isinstance(given, Mapping):
+            raise DataError(f"{where}: `kwargs`: expected objects or null, got {given!r}")
 
 
 def _strict(one: Checked) -> bool | None:

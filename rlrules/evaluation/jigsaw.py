@@ -41,12 +41,14 @@ def patch_score(found: Sequence[int], right: Sequence[int]) -> float:
 def connection_score(found: Sequence[int], right: Sequence[int], rows: int, columns: int) -> float:
     """Share of neighbours, side by side or one above the other, that stay so; 0 where the lengths differ.
 
+    A single piece has no neighbours to lose: 1.
+
     Both say which piece is where: an arrangement that says where each piece is must be inverted first.
     """
     if len(found) != len(right):
         return 0.0
     wanted, got = _neighbours(right, rows, columns), _neighbours(found, rows, columns)
-    return len(wanted & got) / (2 * rows * columns - rows - columns)
+    return len(wanted & got) / len(wanted) if wanted else 1.0
 
 
 def iou(first: Sequence[float], second: Sequence[float]) -> float:
@@ -70,23 +72,25 @@ def jigsaw_metrics(
     """Exact, patch and connection scores over all puzzles; an answer that is no arrangement scores 0.
 
     Args:
-        lines: {id, rows, columns, arrangement, response}, an arrangement saying which piece is where.
+        lines: {id, rows, columns, arrangement, response}, an arrangement saying which piece is where; a null response
+            is no arrangement.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
 
     Raises:
-        DataError: A column is missing or malformed.
+        DataError: A column is missing or malformed, or an id stands twice.
     """
+    seen: set[str] = set()
     scores: dict[str, list[float]] = {"exact": [], "patch": [], "connection": []}
     chance: dict[str, list[float]] = {"exact": [], "patch": []}
     unread = 0
     for where, line in lines:
-        need(line, ("rows", "columns", "arrangement", "response"), where)
-        size = line["rows"] * line["columns"]
-        if sorted(line["arrangement"]) != list(range(1, size + 1)):
-            raise DataError(f"{where}: `arrangement`: expected each of 1 to {size} once")
-        right = tuple(line["arrangement"])
-        found = read_permutation(line["response"], size)
+        right = _right(line, where)
+        if (key := str(line["id"])) in seen:
+            raise DataError(f"{where}: `id`: {key} stands more than once")
+        seen.add(key)
+        size = len(right)
+        found = read_permutation(line["response"] or "", size)
         unread += found is None
         scores["exact"].append(float(found == right))
         scores["patch"].append(patch_score(found or (), right))
@@ -103,6 +107,21 @@ def jigsaw_metrics(
         "by_chance": {name: sum(part) / len(part) for name, part in chance.items()},
         "intervals": {name: part.record() for name, part in found_means.items()} if resamples else {},
     }
+
+
+def _right(line: Mapping[str, Any], where: str) -> tuple[int, ...]:
+    """A line's arrangement, once the line is checked."""
+    need(line, ("id", "rows", "columns", "arrangement", "response"), where)
+    for name in ("rows", "columns"):
+        if type(line[name]) is not int or line[name] < 1:
+            raise DataError(f"{where}: `{name}`: expected an integer from 1, got {line[name]!r}")
+    if line["response"] is not None and not isinstance(line["response"], str):
+        raise DataError(f"{where}: `response`: expected text or null, got {type(line['response']).__name__}")
+    size, pieces = line["rows"] * line["columns"], line["arrangement"]
+    sound = isinstance(pieces, list) and all(type(piece) is int for piece in pieces)
+    if not sound or sorted(pieces) != list(range(1, size + 1)):
+        raise DataError(f"{where}: `arrangement`: expected each of 1 to {size} once")
+    return tuple(pieces)
 
 
 def _neighbours(pieces: Sequence[int], rows: int, columns: int) -> set[tuple[str, int, int]]:

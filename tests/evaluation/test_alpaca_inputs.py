@@ -1,10 +1,12 @@
-"""The files of AlpacaEval's length control: what they hold, and what is refused."""
+"""AlpacaEval's files, annotations by number and those of the length control: what is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlrules.errors import DataError
+from rlrules.evaluation.alpaca_data import annotations_of, read_eval_set
 from rlrules.evaluation.alpaca_glm import read_inputs
 from rlrules.evaluation.alpaca_inputs import read_difficulty, read_gamed
 
@@ -74,3 +76,46 @@ def test_files_of_different_instructions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"instruction 1 has -0.5, but .*difficulty.csv has -0.50001"):
         read_inputs(difficulty(tmp_path, ["0,0.5", "1,-0.50001"]), passes)
     read_inputs(difficulty(tmp_path, ["0,0.5", "1,-0.5000001"]), passes)
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([0, -1], "f:1: `prompt_index`: expected an integer from 0, got -1"),
+        ([0, "1"], "f:1: `prompt_index`: expected an integer from 0, got '1'"),
+        ([0, 1.0], "f:1: `prompt_index`: expected an integer from 0, got 1.0"),
+        ([None, 1], "f:0: `prompt_index`: expected an integer from 0, got None"),
+        ([1, 1], "f:1: `prompt_index`: 1 stands more than once"),
+        ([0, 2], "f:1: `prompt_index`: the evaluation set has no instruction 2"),
+    ],
+)
+def test_indices_that_cannot_be_used_are_named(indices: list[Any], message: str) -> None:
+    eval_set = read_eval_set([(f"e:{n}", {"instruction": f"i{n}", "output": "abc"}) for n in range(2)])
+    compact_rows = [
+        (f"f:{n}", {"row": n, "prompt_index": index, "len_1": 1, "len_2": 2, "preference": 1.5})
+        for n, index in enumerate(indices)
+    ]
+    bare = [(f"f:{n}", {"prompt_index": index, "output_2": "x", "preference": 1}) for n, index in enumerate(indices)]
+    for given in (compact_rows, bare):
+        if given is bare and "more than once" in message:
+            message = "f: 1 instructions or rows stand more than once: i1"
+        with pytest.raises(DataError) as caught:
+            annotations_of(given, "f", eval_set=eval_set)
+        assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"row": None}, "f:1: `row`: expected an integer from 0, got None"),
+        ({"row": "1"}, "f:1: `row`: expected an integer from 0, got '1'"),
+        ({"switched": "no"}, "f:1: `switched`: expected true or false, got 'no'"),
+        ({"len_1": float("inf")}, "f:1: `len_1`: expected a number of characters, got inf"),
+        ({"len_2": -1}, "f:1: `len_2`: expected a number of characters, got -1"),
+    ],
+)
+def test_compact_rows_that_cannot_be_used_are_named(change: dict[str, Any], message: str) -> None:
+    row = {"row": 0, "switched": True, "len_1": 1, "len_2": 2, "preference": 1.5}
+    with pytest.raises(DataError) as caught:
+        annotations_of([("f:0", row), ("f:1", row | {"row": 1} | change)], "f")
+    assert str(caught.value) == message

@@ -112,32 +112,6 @@ def test_instructions_are_matched_with_the_evaluation_set() -> None:
         read_eval_set([("e:1", {"instruction": "a", "output": ""}), ("e:2", {"instruction": "a", "output": ""})])
 
 
-@pytest.mark.parametrize(
-    ("indices", "message"),
-    [
-        ([0, -1], "f:1: `prompt_index`: expected an integer from 0, got -1"),
-        ([0, "1"], "f:1: `prompt_index`: expected an integer from 0, got '1'"),
-        ([0, 1.0], "f:1: `prompt_index`: expected an integer from 0, got 1.0"),
-        ([None, 1], "f:0: `prompt_index`: expected an integer from 0, got None"),
-        ([1, 1], "f:1: `prompt_index`: 1 stands more than once"),
-        ([0, 2], "f:1: `prompt_index`: the evaluation set has no instruction 2"),
-    ],
-)
-def test_indices_that_cannot_be_used_are_named(indices: list[Any], message: str) -> None:
-    eval_set = read_eval_set([(f"e:{n}", {"instruction": f"i{n}", "output": "abc"}) for n in range(2)])
-    compact_rows = [
-        (f"f:{n}", {"row": n, "prompt_index": index, "len_1": 1, "len_2": 2, "preference": 1.5})
-        for n, index in enumerate(indices)
-    ]
-    bare = [(f"f:{n}", {"prompt_index": index, "output_2": "x", "preference": 1}) for n, index in enumerate(indices)]
-    for given in (compact_rows, bare):
-        if given is bare and "more than once" in message:
-            message = "f: 1 instructions or rows stand more than once: i1"
-        with pytest.raises(DataError) as caught:
-            annotations_of(given, "f", eval_set=eval_set)
-        assert str(caught.value) == message
-
-
 def test_difficulties_by_place_are_warned_of() -> None:
     warning = "difficulties are given by the row's place in the file; --eval-set gives them by instruction"
     known, settings = Inputs(np.array([0.0, 1.0, 2.0])), Settings(resamples=0)

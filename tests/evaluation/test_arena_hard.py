@@ -53,8 +53,12 @@ def test_scores_by_hand(tmp_path: Path) -> None:
     assert (found["n_prompts"], found["n_entries"], found["n_failed"], found["flip_rate"]) == (2, 6, 1, 0.5)
     twice = write_lines(tmp_path / "b.jsonl", [rows[0], rows[0]])
     assert "b.jsonl:2: m is judged on p1 more than once" in call("arena-hard", "--battles", twice, code=2)
-    strange = write_lines(tmp_path / "b.jsonl", [judgment("p1", "A", "A>B")])
-    assert "b.jsonl:1: `games`: expected a score of" in call("arena-hard", "--battles", strange, code=2)
+    for score in ("A", ["A>B"], 3):
+        strange = write_lines(tmp_path / "b.jsonl", [judgment("p1", "A>B", "A>B") | {"games": [{"score": score}, {}]}])
+        assert "b.jsonl:1: `games`: expected a score of" in call("arena-hard", "--battles", strange, code=2)
+    # Without any game there is no number.
+    none = write_lines(tmp_path / "b.jsonl", [judgment("p1", None, None)])
+    assert "-  (95 % interval - to -)" in call("arena-hard", "--battles", none)
 
 
 def test_a_baseline_is_needed() -> None:

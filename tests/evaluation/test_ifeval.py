@@ -85,6 +85,9 @@ def test_what_cannot_be_checked_is_named(tmp_path: Path) -> None:
             "`kwargs`: punctuation:no_comma: got an unexpected keyword",
         ),
         (line("a", COMMA) | {"kwargs": []}, "`kwargs`: 0 entries for 1 instructions"),
+        (line("a", COMMA) | {"key": [1]}, "`key`: expected text or an integer, got [1]"),
+        (line("a", COMMA) | {"kwargs": ["x"]}, "`kwargs`: expected objects or null, got 'x'"),
+        (line("a", COMMA) | {"instruction_id_list": [["x"]]}, "`instruction_id_list`: expected texts, got ['x']"),
         ({"key": 1, "response": "a"}, "`prompt`: is missing"),
         (line("a", COMMA) | {"response": 3}, "`response`: expected text, got int"),
     ):

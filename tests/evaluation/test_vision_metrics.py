@@ -72,6 +72,11 @@ def test_actions_by_hand() -> None:
     [
         ({"id": 1, "box": [0, 0, 1], "point": None}, "p.jsonl:1: `box`: expected 4 numbers, got [0, 0, 1]"),
         ({"id": 1, "box": [0, 0, 1, 1], "point": [1, 1], "seen_size": [1, 1]}, "`image_size`: is missing beside"),
+        (
+            {"id": 1, "box": [0, 0, 1, 1], "point": [1, 1], "seen_size": [0, 1], "image_size": [1, 1]},
+            "p.jsonl:1: `seen_size`: expected a width and a height over 0, got [0, 1]",
+        ),
+        ({"id": [1], "box": [0, 0, 1, 1], "point": None}, "p.jsonl:1: `id`: expected text or an integer, got [1]"),
         ({"id": 1, "target": {"action": "fly"}, "predicted": None}, "`target`: expected an action of open_app"),
         (
             {"id": 1, "target": {"action": "click", "point": [1, 1]}, "predicted": None},
@@ -81,6 +86,22 @@ def test_actions_by_hand() -> None:
 )
 def test_bad_lines_are_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
     assert message in call("gui", "--predictions", write_lines(tmp_path / "p.jsonl", [row]), code=2)
+
+
+@pytest.mark.parametrize("point", [[1], "1, 1", [1, None], [True, 1], [float("nan"), 1], {"x": 1}])
+def test_a_malformed_point_is_a_miss_that_counts(tmp_path: Path, point: Any) -> None:
+    # The box is the whole image, so that any point at all would hit.
+    rows = [{"id": 1, "box": [0, 0, 9, 9], "point": [1, 1]}, {"id": 2, "box": [0, 0, 9, 9], "point": point}]
+    found = called("gui", "--predictions", write_lines(tmp_path / "p.jsonl", rows))
+    assert (found["accuracy"], found["n"], found["n_unreadable"]) == (0.5, 2, 1)
+    click = {"action": "click", "point": [1, 1]}
+    steps = [
+        {"id": n, "target": click, "predicted": {"action": "click", "point": p}, "image_size": [9, 9]}
+        for n, p in enumerate([[1, 1], point])
+    ]
+    found = action_metrics(at(steps))
+    assert (found["step_accuracy"], found["type_accuracy"]) == (0.5, 1)
+    assert (found["n_clicks"], found["n_unreadable"]) == (2, 1)
 
 
 def test_grounding_needs_samples() -> None:
@@ -101,6 +122,29 @@ def test_puzzles_by_hand(tmp_path: Path) -> None:
     assert inverted([3, 1, 2]) == (2, 3, 1) and inverted(inverted([4, 2, 1, 3])) == (4, 2, 1, 3)
     bad = write_lines(tmp_path / "r.jsonl", [rows[0] | {"arrangement": [1, 2, 3, 3]}])
     assert "r.jsonl:1: `arrangement`: expected each of 1 to 4 once" in call("jigsaw", "--responses", bad, code=2)
+
+
+def test_a_puzzle_of_one_piece() -> None:
+    line = {"id": 1, "rows": 1, "columns": 1, "arrangement": [1]}
+    found = jigsaw_metrics(at([line | {"response": "1"}, line | {"id": 2, "response": None}]), 0)
+    assert (found["exact"], found["patch"], found["connection"], found["n_unreadable"]) == (0.5, 0.5, 0.5, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": "2"}, "`rows`: expected an integer from 1, got '2'"),
+        ({"columns": 0}, "`columns`: expected an integer from 1, got 0"),
+        ({"arrangement": None}, "`arrangement`: expected each of 1 to 4 once"),
+        ({"arrangement": [1, 2, 3, "4"]}, "`arrangement`: expected each of 1 to 4 once"),
+        ({"response": 3}, "`response`: expected text or null, got int"),
+        ({"id": 1}, "`id`: 1 stands more than once"),
+    ],
+)
+def test_bad_puzzles_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    line = {"id": 1, "rows": 2, "columns": 2, "arrangement": [1, 2, 3, 4], "response": "1 2 3 4"}
+    path = write_lines(tmp_path / "r.jsonl", [line, line | {"id": 2} | change])
+    assert f"r.jsonl:2: {message}" in call("jigsaw", "--responses", path, code=2)
 
 
 @needs("vision")
