@@ -58,16 +58,8 @@ def alpaca(
     """AlpacaEval 2: raw and length-controlled win rate against the baseline."""
     with told():
         if annotations is None:
-            _refuse(
-                {
-                    "--model": model,
-                    "--cv": cv,
-                    "--legacy-positions": legacy_positions,
-                    "--expected": expected,
-                    "--baseline": baseline,
-                },
-                "--annotations",
-            )
+            flags = {"--model": model, "--cv": cv, "--expected": expected, "--baseline": baseline}
+            _refuse({**flags, "--legacy-positions": legacy_positions}, "--annotations")
             overrides = [*(overrides or ()), *([f"C={C}"] if C else [])]
             files = {"eval_set": eval_set, "difficulty": difficulty, "gamed": gamed, "template": template}
             print_metrics(_alpaca_run(config, overrides, files, out, dry_run), as_json)

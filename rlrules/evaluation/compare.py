@@ -46,14 +46,7 @@ def compare(
         DataError: Fewer than two results, another benchmark, other questions, another length control, or, unless
             they may be mixed, other judges.
     """
-    if len(folders) < 2:
-        raise DataError("name two results or more")
-    identities = [read_json(folder / MANIFEST)["identity"] for folder in folders]
-    for folder, identity in zip(folders[1:], identities[1:], strict=True):
-        _refuse(_SHARED, folders[0], identities[0], folder, identity, "they cannot be compared")
-        # Where a judge is what is measured, it differs on purpose.
-        if identity["benchmark"] not in _OF_JUDGES and not mixed_judges:
-            _refuse(_JUDGING, folders[0], identities[0], folder, identity, "--mixed-judges puts them in one table")
+    identities = _identities(folders, mixed_judges)
     units = [read_json(folder / UNITS) for folder in folders]
     [metric] = units[0]
     keys = _keys(folders, [table[metric] for table in units])
@@ -83,6 +76,18 @@ def compare(
         "results": rows,
         "warnings": [f"no length-controlled difference: {fitted}"] if isinstance(fitted, str) and fitted else [],
     }
+
+
+def _identities(folders: Sequence[Path], mixed_judges: bool) -> list[dict[str, Any]]:
+    if len(folders) < 2:
+        raise DataError("name two results or more")
+    identities = [read_json(folder / MANIFEST)["identity"] for folder in folders]
+    for folder, identity in zip(folders[1:], identities[1:], strict=True):
+        _refuse(_SHARED, folders[0], identities[0], folder, identity, "they cannot be compared")
+        # Where a judge is what is measured, it differs on purpose.
+        if identity["benchmark"] not in _OF_JUDGES and not mixed_judges:
+            _refuse(_JUDGING, folders[0], identities[0], folder, identity, "--mixed-judges puts them in one table")
+    return identities
 
 
 def _length_controlled(folder: Path, base: Path, inputs: Inputs, settings: Settings) -> dict[str, float | None]:
