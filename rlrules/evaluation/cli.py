@@ -47,7 +47,7 @@ def alpaca(
     ] = False,
     eval_set: Annotated[Path | None, typer.Option(help="The instructions and the baseline's outputs.")] = None,
     expected: Annotated[Path | None, typer.Option(help="Published numbers: print how far ours deviate.")] = None,
-    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0: no intervals.")] = 1000,
+    resamples: Annotated[int | None, typer.Option(min=0, help="Of the bootstrap; 0: no intervals; 1000.")] = None,
     template: Annotated[
         Path | None, typer.Option(help="Of a run: the judge's template, in alpaca_eval's form.")
     ] = None,
@@ -57,41 +57,75 @@ def alpaca(
 ) -> None:
     """AlpacaEval 2: raw and length-controlled win rate against the baseline."""
     with told():
+        files = {"eval_set": eval_set, "difficulty": difficulty, "gamed": gamed}
         if annotations is None:
-            flags = {"--model": model, "--cv": cv, "--expected": expected, "--baseline": baseline}
-            _refuse({**flags, "--legacy-positions": legacy_positions}, "--annotations")
-            overrides = [*(overrides or ()), *([f"C={C}"] if C else [])]
-            files = {"eval_set": eval_set, "difficulty": difficulty, "gamed": gamed, "template": template}
-            print_metrics(_alpaca_run(config, overrides, files, out, dry_run), as_json)
+            given = {"--model": model, "--cv": cv, "--expected": expected, "--baseline": baseline}
+            _refuse({**given, "--legacy-positions": legacy_positions}, _needs("--annotations"))
+            also = [*(overrides or ()), *_assigned(C=C, resamples=resamples)]
+            print_metrics(_alpaca_run(config, also, {**files, "template": template}, out, dry_run), as_json)
             return
-        from rlrules.evaluation.alpaca_data import annotations_of, read_eval_set
+        flags = {**_of_a_run(config, overrides, out), "--dry-run": dry_run, "--template": template}
+        _refuse(flags, _beside("--annotations"))
+        _refuse({"--C": C if cv else None}, "says nothing beside --cv, which chooses C")
         from rlrules.evaluation.alpaca_glm import DEFAULT_C, read_inputs
-        from rlrules.evaluation.alpaca_metrics import Settings, alpaca_metrics
-        from rlrules.evaluation.files import located
+        from rlrules.evaluation.alpaca_metrics import Settings
+        from rlrules.evaluation.stats import RESAMPLES
 
         inputs = read_inputs(difficulty, gamed)
-        settings = Settings(C or DEFAULT_C, cv, legacy_positions, resamples)
+        settings = Settings(C or DEFAULT_C, cv, legacy_positions, RESAMPLES if resamples is None else resamples)
         if expected is not None:
+            _refuse(
+                {"--model": model, "--baseline": baseline, "--eval-set": eval_set}, "says nothing beside --expected"
+            )
             _print_deviations(annotations, expected, inputs, settings, as_json)
             return
-        questions = read_eval_set(list(located(eval_set))) if eval_set else None
-        rows = list(located(annotations))
-        found = annotations_of(rows, str(annotations), model, questions, legacy_positions)
-        metrics = alpaca_metrics(found, inputs, settings, questions)
-        if baseline is not None:
-            from rlrules.evaluation.alpaca_paired import paired_with
-
-            metrics["paired"] = paired_with(rows, str(annotations), baseline, inputs, settings, model, questions)
+        metrics = _of_annotations(annotations, model, baseline, eval_set, inputs, settings)
     print_metrics(metrics, as_json)
 
 
-def _refuse(flags: Mapping[str, object], needed: str) -> None:
-    """Refuse flags that say nothing where `needed` is not given."""
+def _refuse(flags: Mapping[str, object], why: str) -> None:
+    """Refuse flags that would say nothing; `why` goes on after the flag's name."""
     from rlrules.errors import RecipeError
 
     given = [name for name, value in flags.items() if value]
     if given:
-        raise RecipeError([f"{given[0]} needs {needed}; a run takes what it says from its configuration"])
+        raise RecipeError([f"{given[0]} {why}"])
+
+
+def _needs(flag: str) -> str:
+    return f"needs {flag}; a run takes what it says from its configuration"
+
+
+def _beside(flag: str) -> str:
+    return f"says nothing beside {flag}, with which nothing is run; leave one of them out"
+
+
+def _of_a_run(config: str | None, overrides: list[str] | None, out: Path | None) -> dict[str, object]:
+    """What every run takes, under the names that messages give it."""
+    return {f"the configuration {config!r}": config, "an assignment": overrides, "-o": out}
+
+
+def _assigned(**values: float | None) -> list[str]:
+    """Flags that are fields of the configuration, too, as assignments."""
+    return [f"{name}={value}" for name, value in values.items() if value is not None]
+
+
+def _of_annotations(
+    annotations: Path, model: str | None, baseline: Path | None, eval_set: Path | None, inputs: Any, settings: Any
+) -> dict[str, Any]:
+    from rlrules.evaluation.alpaca_data import annotations_of, read_eval_set
+    from rlrules.evaluation.alpaca_metrics import alpaca_metrics
+    from rlrules.evaluation.files import located
+
+    questions = read_eval_set(list(located(eval_set))) if eval_set else None
+    rows = list(located(annotations))
+    found = annotations_of(rows, str(annotations), model, questions, settings.legacy_positions)
+    metrics = alpaca_metrics(found, inputs, settings, questions)
+    if baseline is not None:
+        from rlrules.evaluation.alpaca_paired import paired_with
+
+        metrics["paired"] = paired_with(rows, str(annotations), baseline, inputs, settings, model, questions)
+    return metrics
 
 
 def _alpaca_run(
@@ -112,7 +146,9 @@ def mt_bench(
         Path | None, typer.Option(help="Existing judgments, single or pairwise: only compute the tables.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Only this model of the judgments.")] = None,
-    resamples: Annotated[int, typer.Option(min=0, help="Of the bootstrap over questions; 0: no intervals.")] = 1000,
+    resamples: Annotated[
+        int | None, typer.Option(min=0, help="Of the bootstrap over questions; 0: no intervals; 1000.")
+    ] = None,
     questions: Annotated[Path | None, typer.Option(help="Of a run: question.jsonl.")] = None,
     references: Annotated[Path | None, typer.Option(help="Of a run: reference answers.")] = None,
     template: Annotated[Path | None, typer.Option(help="Of a run: judge templates in FastChat's form.")] = None,
@@ -126,34 +162,43 @@ def mt_bench(
             from rlrules.evaluation.config import MTBenchEvalConfig
             from rlrules.evaluation.mt_bench_run import planned
 
-            _refuse({"--model": model}, "--judgments")
+            _refuse({"--model": model}, _needs("--judgments"))
+            also = [*(overrides or ()), *_assigned(resamples=resamples)]
             files = {"questions": questions, "references": references, "template": template}
-            settings = loaded(config, overrides or [], files, MTBenchEvalConfig, ", or existing --judgments")
+            settings = loaded(config, also, files, MTBenchEvalConfig, ", or existing --judgments")
             found = planned(settings) if dry_run else run("mt-bench", settings, out)
             print_metrics(found, as_json)
             return
-        from rlrules.errors import DataError
-        from rlrules.evaluation.files import listed, located
-        from rlrules.evaluation.mt_bench_scores import pairwise_metrics, read_games, read_grades, single_metrics
+        flags = {**_of_a_run(config, overrides, out), "--dry-run": dry_run, "--template": template}
+        _refuse({**flags, "--questions": questions, "--references": references}, _beside("--judgments"))
+        from rlrules.evaluation.stats import RESAMPLES
 
-        rows = list(located(judgments))
-        if rows and "g1_winner" in rows[0][1]:
-            games = read_games(rows)
-            there = dict.fromkeys(name for game in games for name in game.models)
-            if model is not None and model not in there:
-                raise DataError(f"{judgments}: no model {model!r} (there: {listed(there)})")
-            metrics = pairwise_metrics([game for game in games if model in (None, *game.models)], resamples)
-            if model is not None:
-                metrics = {"model": model, **metrics.pop("models")[model], **metrics}
-        else:
-            grades = read_grades(rows)
-            if model is not None and model not in grades:
-                raise DataError(f"{judgments}: no model {model!r} (there: {listed(grades)})")
-            chosen = [grades[model]] if model is not None else list(grades.values())
-            tables = [single_metrics(graded, resamples) for graded in chosen]
-            metrics = tables[0] if len(tables) == 1 else {"models": {table["model"]: table for table in tables}}
+        metrics = _of_judgments(judgments, model, RESAMPLES if resamples is None else resamples)
     for table in metrics["models"].values() if "models" in metrics and not as_json else [metrics]:
         print_metrics(table, as_json)
+
+
+def _of_judgments(judgments: Path, model: str | None, resamples: int) -> dict[str, Any]:
+    from rlrules.errors import DataError
+    from rlrules.evaluation.files import listed, located
+    from rlrules.evaluation.mt_bench_scores import pairwise_metrics, read_games, read_grades, single_metrics
+
+    rows = list(located(judgments))
+    if rows and "g1_winner" in rows[0][1]:
+        games = read_games(rows)
+        there = dict.fromkeys(name for game in games for name in game.models)
+        if model is not None and model not in there:
+            raise DataError(f"{judgments}: no model {model!r} (there: {listed(there)})")
+        metrics = pairwise_metrics([game for game in games if model in (None, *game.models)], resamples)
+        if model is not None:
+            metrics = {"model": model, **metrics.pop("models")[model], **metrics}
+        return metrics
+    grades = read_grades(rows)
+    if model is not None and model not in grades:
+        raise DataError(f"{judgments}: no model {model!r} (there: {listed(grades)})")
+    chosen = [grades[model]] if model is not None else list(grades.values())
+    tables = [single_metrics(graded, resamples) for graded in chosen]
+    return tables[0] if len(tables) == 1 else {"models": {table["model"]: table for table in tables}}
 
 
 @app.command()
@@ -169,8 +214,10 @@ def ifeval(
 ) -> None:
     """IFEval: instructions that a program verifies, strict and loose."""
     if responses is None:
-        _instructions_run("ifeval", config, overrides or [], nltk_data, out, as_json)
+        flags = {"--rows": rows, "--reference-rng": reference_rng}
+        _instructions_run("ifeval", config, overrides or [], nltk_data, out, flags, as_json)
     else:
+        _only_responses(config, overrides, out)
         _instructions("ifeval", responses, rows, nltk_data, reference_rng, as_json)
 
 
@@ -186,8 +233,10 @@ def ifbench(
 ) -> None:
     """IFBench: harder instructions of the same kind; prompt-level loose is its headline."""
     if responses is None:
-        _instructions_run("ifbench", config, overrides or [], nltk_data, out, as_json)
+        flags = {"--rows": rows}
+        _instructions_run("ifbench", config, overrides or [], nltk_data, out, flags, as_json)
     else:
+        _only_responses(config, overrides, out)
         _instructions("ifbench", responses, rows, nltk_data, False, as_json)
 
 
@@ -199,7 +248,7 @@ def arena_hard(
         Path | None, typer.Option(help="Existing judgments with two games a prompt, or weighted battles.")
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="Of battles: the model that all are against.")] = None,
-    strong: Annotated[int, typer.Option(min=1, help="Of judgments: how often a strong verdict counts.")] = 3,
+    strong: Annotated[int | None, typer.Option(min=1, help="How often a strong verdict counts; 3.")] = None,
     out: Folder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -208,14 +257,18 @@ def arena_hard(
         if battles is None:
             from rlrules.evaluation.config import ArenaHardConfig
 
-            _refuse({"--baseline": baseline}, "--battles")
-            settings = loaded(config, overrides or [], {}, ArenaHardConfig, ", or existing --battles")
+            _refuse({"--baseline": baseline}, _needs("--battles"))
+            also = [*(overrides or ()), *_assigned(strong=strong)]
+            settings = loaded(config, also, {}, ArenaHardConfig, ", or existing --battles")
             print_metrics(run("arena-hard", settings, out), as_json)
             return
-        from rlrules.evaluation.arena_hard import arena_hard_metrics, read_battles
+        _refuse(_of_a_run(config, overrides, out), _beside("--battles"))
+        from rlrules.evaluation.arena_hard import STRONG_WEIGHT, arena_hard_metrics, read_battles
         from rlrules.evaluation.files import located
 
-        metrics = arena_hard_metrics(read_battles(located(battles), baseline, strong))
+        metrics = arena_hard_metrics(
+            read_battles(located(battles), baseline, STRONG_WEIGHT if strong is None else strong)
+        )
     if as_json:
         print_metrics(metrics, as_json)
         return
@@ -253,10 +306,22 @@ def jigsaw(
     print_metrics(metrics, as_json)
 
 
+def _only_responses(config: str | None, overrides: list[str] | None, out: Path | None) -> None:
+    with told():
+        _refuse(_of_a_run(config, overrides, out), _beside("--responses"))
+
+
 def _instructions_run(
-    benchmark: "Benchmark", path: str | None, overrides: list[str], data: Path | None, out: Path | None, as_json: bool
+    benchmark: "Benchmark",
+    path: str | None,
+    overrides: list[str],
+    data: Path | None,
+    out: Path | None,
+    flags: Mapping[str, object],
+    as_json: bool,
 ) -> None:
     with told():
+        _refuse(flags, _needs("--responses"))
         from rlrules.evaluation.config import InstructionsConfig
 
         config = loaded(path, overrides, {"nltk_data": data}, InstructionsConfig, ", or existing --responses")

@@ -346,11 +346,6 @@ def test_rows_that_hold_only_the_index_of_their_instruction() -> None:
     assert "2 instructions have no annotation" in told
 
 
-def test_flags_that_would_say_nothing_are_refused() -> None:
-    assert "--cv needs --annotations" in call("alpaca", "run.yaml", "--cv", "-o", "out", code=2)
-    assert "--model needs --judgments" in call("mt-bench", "run.yaml", "--model", "m", "-o", "out", code=2)
-
-
 @needs("alpacaeval2")
 def test_command_prints_the_table_of_deviations() -> None:
     told = call(
