@@ -9,7 +9,7 @@ from rlrules.data.stage_log import Tell, content_sha, each
 from rlrules.errors import DataError
 from rlrules.evaluation.arena_hard import VERDICTS, Battle, entries_of, read_verdict_text, score_record
 from rlrules.evaluation.config import ArenaHardConfig
-from rlrules.evaluation.files import asked_for, listed, located, need
+from rlrules.evaluation.files import asked_for, listed, located, need, refuse_again
 from rlrules.evaluation.generation import Chat, answer_all, truncated
 from rlrules.evaluation.results import (
     ResultRows,
@@ -135,8 +135,7 @@ def _questions(config: ArenaHardConfig) -> tuple[dict[str, str], dict[str, str]]
     for where, row in asked_for(config.questions, HUB, "train", "`questions`")[: config.limit]:
         need(row, ("uid", "prompt"), where)
         uid = str(row["uid"])
-        if uid in prompts:
-            raise DataError(f"{where}: `uid`: {uid!r} stands more than once")
+        refuse_again(uid, prompts, where, "uid")
         prompts[uid], categories[uid] = str(row["prompt"]), str(row.get("category", ""))
     if not prompts:
         raise DataError(f"{config.questions}: no questions")
@@ -150,6 +149,7 @@ def _answers(path: str, prompts: Mapping[str, str]) -> dict[str, str]:
         need(row, ("uid", "answer"), where)
         if not isinstance(row["answer"], str):
             raise DataError(f"{where}: `answer`: expected text, got {type(row['answer']).__name__}")
+        refuse_again(str(row["uid"]), found, where, "uid")
         found[str(row["uid"])] = row["answer"]
     missing: Sequence[str] = [uid for uid in prompts if uid not in found]
     if missing:

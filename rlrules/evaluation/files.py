@@ -1,7 +1,7 @@
 """Rows of local files, with their places for messages; quickly, and without torch."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,23 @@ def need(row: Row, names: Iterable[str], where: str) -> None:
     missing = [name for name in names if name not in row]
     if missing:
         raise DataError(f"{where}: `{missing[0]}`: is missing (there: {', '.join(row)})")
+
+
+def refuse_again(key: Hashable, found: Container[Hashable], where: str, name: str) -> None:
+    """Check that no earlier row has this one's key.
+
+    Args:
+        key: The row's.
+        found: Those of the rows before it.
+        where: The row's place.
+        name: The column that holds the key.
+
+    Raises:
+        DataError: One has.
+    """
+    if key in found:
+        said = ", ".join(map(str, key)) if isinstance(key, tuple) else key
+        raise DataError(f"{where}: `{name}`: {said} stands more than once; keep one of its rows")
 
 
 def listed(values: Iterable[Any], at_most: int = 10) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rlrules.data.stage_log import Tell, content_sha
 from rlrules.evaluation.config import InstructionsConfig
-from rlrules.evaluation.files import asked_for, located, need
+from rlrules.evaluation.files import asked_for, located, need, refuse_again
 from rlrules.evaluation.generation import Chat, answer_all, truncated
 from rlrules.evaluation.ifeval import check_responses, instruction_metrics, read_prompts, row_of
 from rlrules.evaluation.instruction_checks import Benchmark, prepare
@@ -38,6 +38,7 @@ async def run_instructions(
         existing = {}
         for where, row in located(Path(config.answers)):
             need(row, ("key", "response"), where)
+            refuse_again(str(row["key"]), existing, where, "key")
             existing[str(row["key"])] = row["response"]
     identity = {
         "benchmark": benchmark,

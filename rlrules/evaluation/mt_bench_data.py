@@ -10,7 +10,7 @@ from typing import Any
 from rlrules.data.preferences_base import number_of, text_of
 from rlrules.data.preferences_mt_bench import answer_turns
 from rlrules.errors import DataError
-from rlrules.evaluation.files import need
+from rlrules.evaluation.files import need, refuse_again
 
 WRONG_REFERENCES = (104, 105, 109, 111, 113, 114, 120, 122, 124, 125, 126, 128, 130)
 """Questions whose published reference is wrong in at least one turn (FastChat's pull request 3158)."""
@@ -46,20 +46,23 @@ def read_questions(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Questi
             text_of(row, "category", where),
             (turns[0], turns[1]),
         )
-        if question.id in found:
-            raise DataError(f"{where}: `question_id`: {question.id} stands more than once")
+        refuse_again(question.id, found, where, "prompt_id" if hub else "question_id")
         found[question.id] = question
     return list(found.values())
 
 
 def read_answers(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[tuple[str, int], tuple[str, ...]]:
-    """Answers by model and question, in FastChat's form or as {model, question_id, turns}; also of references."""
-    return {
-        (str(row.get("model_id", row.get("model", ""))), int(number_of(row, "question_id", where))): tuple(
-            answer_turns(row, where)
-        )
-        for where, row in rows
-    }
+    """Answers by model and question, in FastChat's form or as {model, question_id, turns}; also of references.
+
+    Raises:
+        DataError: A column is missing or malformed, or a model answers a question twice.
+    """
+    found: dict[tuple[str, int], tuple[str, ...]] = {}
+    for where, row in rows:
+        key = str(row.get("model_id", row.get("model", ""))), int(number_of(row, "question_id", where))
+        refuse_again(key, found, where, "question_id")
+        found[key] = tuple(answer_turns(row, where))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from rlrules.data.preferences_mt_bench import EXTRACTION_QUESTIONS, HELDOUT_QUES
 from rlrules.data.stage_log import Tell, content_sha, each
 from rlrules.errors import DataError
 from rlrules.evaluation.config import MTBenchEvalConfig
-from rlrules.evaluation.files import asked_for, listed, located
+from rlrules.evaluation.files import asked_for, listed, located, refuse_again
 from rlrules.evaluation.generation import Chat, answer_all, truncated
 from rlrules.evaluation.mt_bench_data import (
     NEED_REFERENCE,
@@ -83,7 +83,9 @@ def read_parts(config: MTBenchEvalConfig) -> Parts:
         raise DataError(f"{config.questions or HUB}: no question of split {config.split!r}")
     references: dict[int, Sequence[str]] = {}
     if config.references is not None:
-        references = {key[1]: turns for key, turns in read_answers(located(Path(config.references))).items()}
+        for (model, number), turns in read_answers(located(Path(config.references))).items():
+            refuse_again(number, references, f"{config.references}: {model}", "question_id")
+            references[number] = turns
         lacking = [q.id for q in questions if q.category in NEED_REFERENCE and q.id not in references]
         if lacking:
             raise DataError(f"{config.references}: no reference for question {listed(lacking)}")
