@@ -15,9 +15,6 @@ from rlrules.evaluation.files import listed, located, need
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-COUNT = 805
-"""Instructions of the official set."""
-
 FULL_COLUMNS = ("instruction", "output_1", "output_2", "preference")
 COMPACT_COLUMNS = ("row", "preference", "len_1", "len_2")
 _TIE, _FAILED = 0.0, -1.0
@@ -181,9 +178,10 @@ def of_model(
         DataError: The file holds no such model, or several and none is named.
     """
     there = models_of(rows)
-    if len(there) <= 1:
-        # A published file may name its only model otherwise than the leaderboard does.
-        return model or (there[0] if there else Path(source).stem), list(rows)
+    if not there:
+        return model or Path(source).stem, list(rows)
+    if len(there) == 1 and model in (None, there[0]):
+        return there[0], list(rows)
     if model is None:
         raise DataError(f"{source}: holds {len(there)} models; choose one with --model ({listed(there, 60)})")
     if model not in there:

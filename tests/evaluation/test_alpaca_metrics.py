@@ -316,7 +316,7 @@ def test_command_on_all_kinds_of_files(tmp_path: Path) -> None:
             "output_2": texts[number]["output_2"],
             "preference": texts[number]["preference"],
             "generator_1": "gpt4_1106_preview",
-            "generator_2": "example",
+            "generator_2": model,
         }
         for number, question in enumerate(questions)
     ]
@@ -352,6 +352,17 @@ def test_command_prints_the_table_of_deviations() -> None:
         "alpaca", "--annotations", COMPACT, "--expected", ALPACA / "expected_40models.csv", "--legacy-positions", *GLM
     )
     assert "40 models" in told and "oasst-sft-pythia-12b" in told
+
+
+def test_the_only_model_of_a_file_is_not_another(tmp_path: Path) -> None:
+    row = {"row": 0, "preference": 1.5, "len_1": 1, "len_2": 2}
+    named = write_lines(tmp_path / "a.jsonl", [row | {"model": "m1"}])
+    assert read_annotations(named).model == read_annotations(named, "m1").model == "m1"
+    told = call("alpaca", "--annotations", named, "--model", "other", code=2)
+    assert "a.jsonl: no model 'other' (there: m1)" in told
+    # Rows that name none are of whom the flag says.
+    bare = write_lines(tmp_path / "b.jsonl", [row])
+    assert (read_annotations(bare).model, read_annotations(bare, "other").model) == ("b", "other")
 
 
 @needs("alpacaeval2")
