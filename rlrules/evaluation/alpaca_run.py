@@ -36,13 +36,23 @@ HUB = "hf://datasets/tatsu-lab/alpaca_eval/alpaca_eval_gpt4_baseline.json"
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an AlpacaEval run is made of, read and checked."""
+    """What an AlpacaEval run is made of, read and checked.
+
+    Attributes:
+        questions: What is answered.
+        outputs: Existing outputs by key; None where a model answers.
+        template: The judge's.
+        inputs: The length control's.
+        name: The model's.
+        n_outside: Existing outputs of instructions that the evaluation set lacks.
+    """
 
     questions: EvalSet
     outputs: dict[str, str] | None
     template: PairTemplate
     inputs: Inputs
     name: str
+    n_outside: int = 0
 
     @property
     def keys(self) -> list[str]:
@@ -62,14 +72,14 @@ def read_parts(config: AlpacaConfig) -> Parts:
     taken = slice(config.limit)
     questions = EvalSet(whole.instructions[taken], whole.subsets[taken], whole.baseline[taken])
     files = [Path(name) if name else None for name in (config.difficulty, config.gamed)]
-    outputs, name = None, config.name
+    outputs, name, n_outside = None, config.name, 0
     if config.answers is not None:
-        outputs, found = _existing(Path(config.answers), questions)
+        outputs, found, n_outside = _existing(Path(config.answers), questions, whole)
         name = name or found
     elif config.model is not None:
         name = name or config.model.model
     template = PairTemplate(Path(config.template) if config.template else None)
-    return Parts(questions, outputs, template, read_inputs(*files), str(name))
+    return Parts(questions, outputs, template, read_inputs(*files), str(name), n_outside)
 
 
 async def run_alpaca(
@@ -88,6 +98,7 @@ async def run_alpaca(
     counts: dict[str, Any] = {}
     if parts.outputs is not None:
         outputs = parts.outputs
+        counts["answers"] = {"n_used": len(outputs), "n_outside_set": parts.n_outside}
     else:
         assert model is not None
         chats = [Chat(key, (parts.questions.instructions[int(key)],), draw=config.seed) for key in parts.keys]
@@ -107,6 +118,8 @@ async def run_alpaca(
     metrics["attacks"] = attacks(outputs, parts.template.frame())
     metrics["usage"] = {"judge": usage_record(judge.usage)} | ({"model": usage_record(model.usage)} if model else {})
     units = {str(index): [float(y), 1.0] for index, y in zip(made.place, made.y, strict=True) if not np.isnan(y)}
+    if parts.n_outside:
+        metrics["warnings"].append(f"{parts.n_outside} outputs are of instructions outside the set and left out")
     metrics["warnings"] += own_judge(config.judge, config.model)
     write_lines(folder / ANNOTATIONS, _compact(made))
     write_results(folder, {"benchmark": "alpaca", **metrics}, {"win_rate": units})
@@ -149,8 +162,8 @@ def _identity(config: AlpacaConfig, parts: Parts) -> dict[str, Any]:
     }
 
 
-def _existing(path: Path, questions: EvalSet) -> tuple[dict[str, str], str]:
-    """Outputs by key, and the generator's name; every instruction needs one."""
+def _existing(path: Path, questions: EvalSet, whole: EvalSet) -> tuple[dict[str, str], str, int]:
+    """Outputs by key, the generator's name, and how many are outside the whole set; every instruction needs one."""
     found: dict[str, str] = {}
     names: dict[str, None] = {}
     known = {instruction: str(index) for index, instruction in enumerate(questions.instructions)}
@@ -169,7 +182,9 @@ def _existing(path: Path, questions: EvalSet) -> tuple[dict[str, str], str]:
     if missing:
         unknown = f"; {len(strange)} others are not in the set: {listed(strange, 3)}" if strange else ""
         raise DataError(f"{path}: {len(missing)} instructions have no output: {listed(missing)}{unknown}")
-    return found, next(iter(names))
+    # What a limited run does not take is left out on purpose.
+    outside = set(strange) - set(whole.instructions)
+    return found, next(iter(names)), sum(instruction in outside for instruction in strange)
 
 
 def _pairs(config: AlpacaConfig, parts: Parts, outputs: Mapping[str, str]) -> list[Pair]:

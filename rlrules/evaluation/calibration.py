@@ -48,7 +48,7 @@ async def run_calibration(
         DataError: A file cannot be used, or the folder holds another result.
         JudgeError: The judge gives no label tokens, or too many rows have no verdict.
     """
-    stored = read_stored(config)
+    stored, left_out = read_stored(config)
     template = PairTemplate(Path(config.template) if config.template else None)
     identity = {
         "benchmark": "calibrate",
@@ -67,6 +67,7 @@ async def run_calibration(
     counts = check_failures(rows, [pair.key for pair in pairs], config.max_failed, "verdicts")
     metrics = agreement(stored, rows, config.resamples, config.seed) | {
         "counts": counts | {"n_low_mass": low_mass(rows)},
+        "left_out": left_out,
         "usage": {"judge": usage_record(judge.usage)},
         "seconds": seconds,
         "verdicts_a_second": asked / seconds if seconds > 0 else float("nan"),
@@ -75,14 +76,18 @@ async def run_calibration(
     return metrics
 
 
-def read_stored(config: CalibrationConfig) -> list[Stored]:
+def read_stored(config: CalibrationConfig) -> tuple[list[Stored], dict[str, int]]:
     """Stored verdicts that are no ties of equal outputs, `limit` of each model.
+
+    Returns:
+        Them, and how many rows of the files are none, by reason: `no_verdict` and `equal_outputs`.
 
     Raises:
         DataError: A file is malformed, or its rows hold no texts.
     """
     eval_set = read_eval_set(list(located(Path(config.eval_set)))) if config.eval_set else None
     found: list[Stored] = []
+    left_out = {"no_verdict": 0, "equal_outputs": 0}
     for file in config.annotations:
         rows = with_texts(list(located(Path(file))), eval_set)
         for name in models_of(rows) or [Path(file).stem]:
@@ -90,19 +95,21 @@ def read_stored(config: CalibrationConfig) -> list[Stored]:
             own = [row for _, row in rows if str(row.get("model") or row.get("generator_2") or name) == name]
             if made.outputs is None or "instruction" not in own[0]:
                 raise DataError(f"{file}: its rows hold no texts to judge; name the instructions with `eval_set`")
-            kept = [
-                Stored(
-                    f"{name}/{number}", name, row["instruction"], row["output_1"] or "", row["output_2"] or "", float(y)
-                )
-                for number, (row, y) in enumerate(zip(own, made.y, strict=True))
-                if not np.isnan(y) and row["output_1"] != row["output_2"]
-            ]
+            kept: list[Stored] = []
+            for number, (row, y) in enumerate(zip(own, made.y, strict=True)):
+                texts = row["output_1"] or "", row["output_2"] or ""
+                if np.isnan(y):
+                    left_out["no_verdict"] += 1
+                elif texts[0] == texts[1]:
+                    left_out["equal_outputs"] += 1
+                else:
+                    kept.append(Stored(f"{name}/{number}", name, row["instruction"], *texts, float(y)))
             found += kept[: config.limit]
     if len({one.key for one in found}) < len(found):
         raise DataError("the same model's annotations are named twice")
     if not found:
         raise DataError(f"{', '.join(config.annotations)}: no stored verdicts")
-    return found
+    return found, left_out
 
 
 def agreement(stored: Sequence[Stored], rows: ResultRows, resamples: int, seed: int) -> dict[str, Any]:

@@ -87,6 +87,8 @@ def compare(
         print(json.dumps(found))
         return
     title = f"{found['benchmark']}, {found['metric'].replace('_', ' ')}, {found['n_units']} shared units"
+    if found["units_left_out"]:
+        title += f", {found['units_left_out']} left out that a result lacks"
     table = Table(
         "result", "model", "judge", found["metric"].replace("_", " "), "difference, 95 % interval", title=title
     )

@@ -38,9 +38,10 @@ def compare(
         seed: Of the bootstrap.
 
     Returns:
-        `metric`, and a row per result: `folder`, `name`, `judge`, `value`, and the `difference` to the first with its
-        interval; of AlpacaEval also `length_controlled_difference`, both being fitted anew for every resample, with
-        what the results were fitted with, or one of `warnings` that says why it is left out.
+        `metric`; `n_units`, which all results have, and `units_left_out`, which some lack; and a row per result:
+        `folder`, `name`, `judge`, `value`, and the `difference` to the first with its interval; of AlpacaEval also
+        `length_controlled_difference`, both being fitted anew for every resample, with what the results were fitted
+        with, or one of `warnings` that says why it is left out.
 
     Raises:
         DataError: Fewer than two results, another benchmark, other questions, another length control, or, unless
@@ -73,6 +74,7 @@ def compare(
         "benchmark": identities[0]["benchmark"],
         "metric": metric,
         "n_units": len(keys),
+        "units_left_out": len({key for table in units for key in table[metric]}) - len(keys),
         "results": rows,
         "warnings": [f"no length-controlled difference: {fitted}"] if isinstance(fitted, str) and fitted else [],
     }
@@ -111,7 +113,7 @@ def _refuse(
 
 
 def _keys(folders: Sequence[Path], tables: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Units that every result has; what one lacks is left out of all, if that is little.
+    """Units that every result has; what one lacks is left out of all.
 
     Raises:
         DataError: They share none.

@@ -176,6 +176,13 @@ def test_existing_outputs(folder: Path) -> None:
         assert server.counts["answered"] == 2 * (COUNT - 1) + 2
         assert found["model"] == "mine" and found["empty_outputs"] == [2] and found["n_draws"] >= 1
         assert found["attacks"] == {"framed": [], "repeated": COUNT - 2}
+        assert found["counts"]["answers"] == {"n_used": COUNT, "n_outside_set": 0}
+        assert not any("outside the set" in warning for warning in found["warnings"])
+        write_lines(folder / "outputs.jsonl", [*outputs, {"instruction": "Unheard of?", "output": "o"}])
+        # A limited run leaves the others of the set out on purpose.
+        found = called("alpaca", path, "limit=3", "-o", "limited")
+        assert found["counts"]["answers"] == {"n_used": 3, "n_outside_set": 1}
+        assert "1 outputs are of instructions outside the set and left out" in found["warnings"]
         write_lines(folder / "outputs.jsonl", outputs[1:])
         told = call("alpaca", path, "-o", "b", code=2)
         assert "outputs.jsonl: 1 instructions have no output: Question 0?" in told

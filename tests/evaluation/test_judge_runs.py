@@ -261,6 +261,14 @@ def test_calibration_by_hand(folder: Path) -> None:
         path = config("calibrate", server, annotations=["one.jsonl", "two.jsonl"])
         found = called("calibrate", path, "-o", "out")
         assert server.counts["answered"] == 2 * 8 + 2
+        assert found["left_out"] == {"no_verdict": 0, "equal_outputs": 0}
+        fewer = stored("m1", [2.0, 1.0, 2.0, 1.0, 1.5])
+        fewer[0]["preference"] = None
+        fewer[1]["preference"] = -1
+        fewer[4]["output_2"] = fewer[4]["output_1"]
+        write_lines(folder / "fewer.jsonl", fewer)
+        left = called("calibrate", config("f", server, annotations=["fewer.jsonl"]), "-o", "fewer")
+        assert left["left_out"] == {"no_verdict": 2, "equal_outputs": 1} and left["models"]["m1"]["n"] == 2
     # Four rows are decided, of which three agree; the others are ties of both orders.
     assert (found["n"], found["agreement"], found["flip_rate"]) == (4, 0.75, 0.5)
     # The baseline is longer; by the log-probabilities below, GOOD wins by 0.76 where it is first and 0.86 where second.
@@ -297,7 +305,8 @@ def test_compare(folder: Path) -> None:
             own = config(name, server, answers=f"{name}.jsonl", eval_set="set.jsonl")
             called("alpaca", own, *(["judge.model=third"] if name == "z" else []), "-o", name)
     found = called("compare", "a", "b")
-    assert found["metric"] == "example_weighted" and found["n_units"] == 4
+    assert found["metric"] == "example_weighted" and (found["n_units"], found["units_left_out"]) == (4, 0)
+    assert "left out" not in call("compare", "a", "b")
     assert [row["value"] for row in found["results"]] == [0.5, 0]
     # The first judge is right on two rows, the second, which always takes what stands first, on none.
     assert found["results"][1]["difference"]["value"] == -0.5
@@ -322,5 +331,13 @@ def test_compare(folder: Path) -> None:
     units = json.loads((folder / "y/units.json").read_text())["win_rate"]
     (folder / "y/units.json").write_text(json.dumps({"win_rate": {key: [0, 0] for key in units}}))
     assert "- (- to -)" in call("compare", "x", "y")
+    # Each lacks another unit of four.
+    for name, lacking in (("a", 0), ("b", 3)):
+        table = json.loads((folder / name / "units.json").read_text())["example_weighted"]
+        kept = {key: unit for place, (key, unit) in enumerate(table.items()) if place != lacking}
+        (folder / name / "units.json").write_text(json.dumps({"example_weighted": kept}))
+    found = called("compare", "a", "b")
+    assert (found["n_units"], found["units_left_out"]) == (2, 2)
+    assert "2 shared units, 2 left out that a result lacks" in " ".join(call("compare", "a", "b").split())
     assert "name two results or more" in call("compare", "x", code=2)
     assert "is nowhere a finished result?" in call("compare", "x", "nowhere", code=2)
