@@ -178,10 +178,9 @@ def of_model(
         DataError: The file holds no such model, or several and none is named.
     """
     there = models_of(rows)
-    if not there:
-        return model or Path(source).stem, list(rows)
-    if len(there) == 1 and model in (None, there[0]):
-        return there[0], list(rows)
+    if len(there) <= 1:
+        # A published file may name its only model otherwise than the leaderboard does: what is said here is its name.
+        return model or (there[0] if there else Path(source).stem), list(rows)
     if model is None:
         raise DataError(f"{source}: holds {len(there)} models; choose one with --model ({listed(there, 60)})")
     if model not in there:
