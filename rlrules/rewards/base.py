@@ -88,6 +88,9 @@ class ScorerConfig(BaseModel):
     compares: ClassVar[bool] = False
     """Whether the scorer compares completions, as the objective `pairwise` needs."""
 
+    signal_metric: ClassVar[str] = ""
+    """Metric of its scores that says from 0 to 1 how right a completion is; empty where their value does."""
+
     type: str
     required: bool = Field(True, description="An unscored required reward blanks the completion's whole row.")
 
