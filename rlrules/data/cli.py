@@ -1,4 +1,4 @@
-"""`rlrules data think-rm`: build a method's training set."""
+"""`rlrules data think-rm|rule-reasoning`: build a method's training set."""
 
 import sys
 from pathlib import Path
@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from rlrules.data.asking import asking
+from rlrules.data.cli_reasoning import rule_reasoning
 from rlrules.terminal import print_table, told
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
+app.command()(rule_reasoning)
 
 
 @app.callback()

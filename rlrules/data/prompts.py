@@ -8,6 +8,8 @@ from rlrules.data.comparisons import ComparisonsConfig
 from rlrules.data.preferences import UltraFeedbackConfig, ultrafeedback_filter
 from rlrules.data.prompts_base import CountTokens, Prompts, PromptsConfig, as_messages, prepared
 from rlrules.data.rows import Row, read_named
+from rlrules.data.rule_collection import RuleCollectionConfig
+from rlrules.data.rule_reasoning import RuleReasoningConfig
 from rlrules.errors import DataError
 
 __all__ = [
@@ -70,5 +72,6 @@ class UltraFeedbackPromptsConfig(ChatPromptsConfig):
 
 
 AnyPromptsConfig = Annotated[
-    FilePromptsConfig | UltraFeedbackPromptsConfig | ComparisonsConfig, Field(discriminator="type")
+    FilePromptsConfig | UltraFeedbackPromptsConfig | ComparisonsConfig | RuleReasoningConfig | RuleCollectionConfig,
+    Field(discriminator="type"),
 ]

@@ -64,7 +64,7 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
 
 
 def read_rows(path: str, split: str = "train") -> list[Row]:
-    """All rows of a local file (JSONL, JSON, parquet, CSV), a folder of such files, or a data set on the hub.
+    """All rows of a file (JSONL, JSON, parquet, CSV; all but JSONL also hf://…), a folder, or a data set on the hub.
 
     Raises:
         DataError: It cannot be had or has no such split.
@@ -77,9 +77,9 @@ def read_rows(path: str, split: str = "train") -> list[Row]:
     formats = {".json": "json", ".parquet": "parquet", ".csv": "csv"}
     try:
         if local.suffix in formats:
-            if not local.exists():
+            if "://" not in path and not local.exists():
                 raise DataError(f"{path} does not exist (looked in {Path.cwd()})")
-            found = datasets.load_dataset(formats[local.suffix], data_files=str(local), split="train")
+            found = datasets.load_dataset(formats[local.suffix], data_files=path, split="train")
         else:
             found = datasets.load_dataset(path, split=split)
     except DataError:
