@@ -4,13 +4,27 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlrules.errors import TrainingError
 from rlrules.recipe.sampling import DomainAwareConfig, SamplingConfig, domains_of
 from rlrules.rewards.engine import ScoredGroup
 from rlrules.training.domain_weights import WeightRule, apportion, weight_rule
 from rlrules.types import Progress
+
+
+class Signal(NamedTuple):
+    """What a completion says of its domain.
+
+    Attributes:
+        domain: Name.
+        value: How right it is.
+        malformed: Whether it could not be read.
+    """
+
+    domain: str
+    value: float
+    malformed: bool
 
 
 class DomainSampler:
@@ -67,29 +81,35 @@ class DomainSampler:
             self._metrics |= {f"domains/{domain}/weight": weight, f"domains/{domain}/count": float(count)}
         return rows
 
-    def signals(self, groups: Iterable[ScoredGroup]) -> list[tuple[str, float]]:
-        """Domain and signal of each completion that has one; an unscored completion says nothing."""
-        found: list[tuple[str, float]] = []
+    def signals(self, groups: Iterable[ScoredGroup]) -> list[Signal]:
+        """The signal of each completion that has one; an unscored completion says nothing."""
+        found: list[Signal] = []
         for group in groups if self._signal else ():
             domain = str(group.group.row[self._column])
             for score in group.scored[self._signal].scores:
                 if score.value is not None:
-                    found.append((domain, score.metrics[self._signal_metric] if self._signal_metric else score.value))
+                    value = score.metrics[self._signal_metric] if self._signal_metric else score.value
+                    found.append(Signal(domain, value, score.status == "malformed"))
         return found
 
-    def learn(self, signals: Iterable[tuple[str, float]]) -> dict[str, float]:
+    def learn(self, signals: Iterable[Signal]) -> dict[str, float]:
         """Take in what `signals` gave on all ranks.
 
         Returns:
-            Metrics of the rollout: per domain its weight and count as drawn, and its mean signal.
+            Metrics of the rollout: per domain its weight and count as drawn, its mean signal, and the share of its
+            completions that could not be read.
         """
-        by_domain: defaultdict[str, list[float]] = defaultdict(list)
-        for domain, value in signals:
-            by_domain[domain].append(value)
-        # Exact sums: in whatever order ranks give their values, all weights agree to the last bit.
-        means = {domain: math.fsum(values) / len(values) for domain, values in by_domain.items()}
-        self._rule.learn({self.domains.index(domain): mean for domain, mean in means.items()})
-        return self._metrics | {f"domains/{domain}/reward": mean for domain, mean in means.items()}
+        by_domain: defaultdict[str, list[Signal]] = defaultdict(list)
+        for signal in signals:
+            by_domain[signal.domain].append(signal)
+        metrics, means = dict(self._metrics), {}
+        for domain, heard in by_domain.items():
+            # An exact sum: in whatever order ranks give their values, all weights agree to the last bit.
+            mean = means[self.domains.index(domain)] = math.fsum(signal.value for signal in heard) / len(heard)
+            unread = sum(signal.malformed for signal in heard) / len(heard)
+            metrics |= {f"domains/{domain}/reward": mean, f"domains/{domain}/malformed": unread}
+        self._rule.learn(means)
+        return metrics
 
     def state(self) -> dict[str, Any]:
         """What decides on the rollouts to come."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlrules.rewards.advantages import advantages
@@ -103,6 +103,7 @@ def test_rows_that_cannot_be_scored_against() -> None:
 PIECES = st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "True", "False", "(", "B) ", "\n", " "])
 
 
+@settings(max_examples=60)
 @given(st.lists(st.one_of(PIECES, st.text(max_size=4)), max_size=16), st.sampled_from(["True", "B", "mother"]))
 def test_whatever_is_written_gets_one_of_the_four_values(pieces: list[str], right: str) -> None:
     text = "".join(pieces)

@@ -17,7 +17,7 @@ from rlrules.recipe.sampling import AnySamplingConfig, DomainAwareConfig
 from rlrules.rewards.engine import ScoredGroup
 from rlrules.rewards.objective_base import Outcome
 from rlrules.training.domain_weights import DomainAware, apportion, capped
-from rlrules.training.sampling import DomainSampler
+from rlrules.training.sampling import DomainSampler, Signal
 from rlrules.types import Completion, Group, Progress, Score, Scored
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/rule_reasoner.json").read_text())
@@ -189,9 +189,11 @@ def test_a_rollout_s_signals_decide_on_the_next_one() -> None:
         "domains/easy/weight": 0.5,
         "domains/easy/count": 10.0,
         "domains/easy/reward": 1.0,
+        "domains/easy/malformed": 0.0,
         "domains/hard/weight": 0.5,
         "domains/hard/count": 10.0,
         "domains/hard/reward": 0.0,
+        "domains/hard/malformed": 1.0,
     }
     # By hand: means .5 and 0 give e^1 + .1 and e^2 + .1, of which 20 prompts are 5.466 and 14.534.
     assert made.weights(START)["easy"] == pytest.approx((math.e + 0.1) / (math.e + math.e**2 + 0.2), abs=1e-12)
@@ -206,7 +208,7 @@ def test_how_right_an_answer_is_counts_and_not_how_well_it_is_written() -> None:
 
 
 def test_ranks_that_hear_in_another_order_agree_to_the_last_bit() -> None:
-    values = [(DOMAINS[n % 8], 0.1 * (n % 7)) for n in range(64)]
+    values = [Signal(DOMAINS[n % 8], 0.1 * (n % 7), False) for n in range(64)]
     ranks = [sampler("domain_aware", dict.fromkeys(DOMAINS, 40), prompts=16) for _ in range(2)]
     for made, told in zip(ranks, (values, values[::-1]), strict=True):
         made.draw(START)
@@ -218,7 +220,7 @@ def test_ranks_that_hear_in_another_order_agree_to_the_last_bit() -> None:
 def test_saved_and_restored_goes_on_as_if_uninterrupted() -> None:
     sizes = {"a": 5, "b": 70, "c": 12}
     whole = sampler("domain_aware", sizes, prompts=11, seed=7)
-    told = [[("a", 0.3), ("b", 0.1 * step), ("c", 1.0)] for step in range(9)]
+    told = [[Signal(*one, False) for one in (("a", 0.3), ("b", 0.1 * step), ("c", 1.0))] for step in range(9)]
     for step in range(6):
         whole.draw(START)
         whole.learn(told[step])
