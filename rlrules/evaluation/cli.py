@@ -279,7 +279,7 @@ def arena_hard(
 
 @app.command()
 def gui(
-    predictions: Annotated[Path, typer.Option(help="A line per sample; points for grounding, actions for steps.")],
+    predictions: Annotated[Path, typer.Option(help="A line per sample: points or actions, or whole responses.")],
     as_json: AsJson = False,
 ) -> None:
     """GUI agents: clicks that hit their element, or whole steps, whichever the lines hold."""

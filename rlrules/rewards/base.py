@@ -19,6 +19,7 @@ ENTRY_POINTS = "rlrules.scorers"
 # Import paths, so that a recipe pays only for the scorers it names.
 _BUILT_IN = {
     "format": "rlrules.rewards.format:FormatConfig",
+    "gui": "rlrules.rewards.gui:GuiConfig",
     "length": "rlrules.rewards.length:LengthConfig",
     "preference": "rlrules.rewards.preference:PreferenceConfig",
     "regex": "rlrules.rewards.format:RegexConfig",
@@ -73,9 +74,15 @@ def unscored(error: BaseException) -> Score:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a scorer may need to be built: the recipe's judges, by name."""
+    """What a scorer may need to be built.
+
+    Attributes:
+        judges: The recipe's judges, by name.
+        max_completion_length: Most tokens of a completion, where the recipe says.
+    """
 
     judges: Mapping[str, Judge] = field(default_factory=dict)
+    max_completion_length: int | None = None
 
 
 class ScorerConfig(BaseModel):
@@ -93,6 +100,10 @@ class ScorerConfig(BaseModel):
 
     def columns(self) -> tuple[str, ...]:
         """Columns of the data that the scorer reads."""
+        return ()
+
+    def optional_columns(self) -> tuple[str, ...]:
+        """Columns that the scorer reads too where a row has them."""
         return ()
 
     def row_problem(self, row: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rlrules.evaluation.gui import action_metrics, grounding_metrics, in_box
+from rlrules.evaluation.gui import action_metrics, grounding_metrics
 from rlrules.evaluation.jigsaw import (
     centre_in,
     connection_score,
@@ -16,6 +16,7 @@ from rlrules.evaluation.jigsaw import (
     patch_score,
     read_permutation,
 )
+from rlrules.rewards.boxes import in_box
 from tests.evaluation.shared import DATA, call, called, needs, write_lines
 
 
@@ -65,6 +66,39 @@ def test_actions_by_hand() -> None:
     assert found["step_accuracy"] == pytest.approx(3 / 7)
     assert (found["n_clicks"], found["n_unreadable"]) == (3, 1)
     assert found["actions"] == {"click": 3, "open_app": 1, "input_text": 1, "navigate_back": 1, "scroll": 1}
+
+
+def test_steps_as_responses(tmp_path: Path) -> None:
+    case = json.loads((Path(__file__).parents[1] / "golden/ui_r1.json").read_text())["android_control"]
+    steps = [
+        {"id": n, **step, "image_size": case["image_size"], "tokens": 10 * n} for n, step in enumerate(case["steps"])
+    ]
+    found = called("gui", "--predictions", write_lines(tmp_path / "p.jsonl", steps))
+    for name, value in case.items():
+        if name not in ("image_size", "steps"):
+            assert found[name] == pytest.approx(value, abs=1e-4), name
+    assert (found["responses"], found["mean_tokens"]) == ({"ok": 5}, 20)
+
+
+def test_clicks_as_responses(tmp_path: Path) -> None:
+    # The box is the whole image, so that any point at all would hit.
+    line = {"box": [0, 0, 9, 9]}
+    responses = [
+        "<think>It is true.</think><answer>[{'action': 'click', 'coordinate': [1, 1]}]</answer>",
+        "<think>It is true.</think><answer>[{'action': 'scroll', 'coordinate': [1, 1]}]</answer>",
+        "<answer>[{'action': 'click'}]</answer>",
+        "<answer>[{'action': 'tap', 'coordinate': [1, 1]}]</answer>",
+        "<answer>true</answer>",
+        "true",
+        None,
+    ]
+    rows = [line | {"id": n, "response": response} for n, response in enumerate(responses)]
+    found = called("gui", "--predictions", write_lines(tmp_path / "p.jsonl", rows))
+    assert (found["accuracy"], found["n"]) == (pytest.approx(1 / 7), 7)
+    problems = {"ok": 2, "no_coordinate": 1, "unknown_action": 1, "bad_payload": 1, "no_answer": 2}
+    assert found["responses"] == problems
+    bad = write_lines(tmp_path / "p.jsonl", [line | {"id": 1, "response": 3}])
+    assert "p.jsonl:1: `response`: expected text or null, got int" in call("gui", "--predictions", bad, code=2)
 
 
 @pytest.mark.parametrize(
