@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 Reference = str | Mapping[str, Any]
 
 # Import paths of functions from a reference to its image, so that drawing is paid for where it is done.
-_DRAWN: dict[str, str] = {}
+_DRAWN = {
+    "screen": "rlrules.data.screens:draw_screen",
+}
 
 
 def image_part(reference: Reference) -> dict[str, Any]:

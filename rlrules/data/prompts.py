@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rlrules.data.comparisons import ComparisonsConfig
+from rlrules.data.gui import GuiPromptsConfig
 from rlrules.data.preferences import UltraFeedbackConfig, ultrafeedback_filter
 from rlrules.data.prompts_base import CountTokens, Prompts, PromptsConfig, as_messages, prepared
 from rlrules.data.rows import Row, read_named
@@ -15,6 +16,7 @@ __all__ = [
     "ComparisonsConfig",
     "CountTokens",
     "FilePromptsConfig",
+    "GuiPromptsConfig",
     "Prompts",
     "PromptsConfig",
     "UltraFeedbackPromptsConfig",
@@ -70,5 +72,5 @@ class UltraFeedbackPromptsConfig(ChatPromptsConfig):
 
 
 AnyPromptsConfig = Annotated[
-    FilePromptsConfig | UltraFeedbackPromptsConfig | ComparisonsConfig, Field(discriminator="type")
+    FilePromptsConfig | UltraFeedbackPromptsConfig | ComparisonsConfig | GuiPromptsConfig, Field(discriminator="type")
 ]

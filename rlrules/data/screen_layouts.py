@@ -98,7 +98,10 @@ class Screen:
         self.canvas.text(64, middle, title, 19, ink, room=270 - 44 * len(right))
         for place, name in enumerate(right):
             self.icon(name, WIDTH_DP - 28 - 44 * place, middle, color=ink)
+        app = self.rng.choice(list(words.APPS))
+        self.step("open_app", *(text.format(app=app) for text in words.START))
         if left == "menu":
+            # Beside an arrow or a cross it would be a click as well.
             self.step("navigate_back", *words.EARLIER)
 
     def frame(self) -> None:

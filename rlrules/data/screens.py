@@ -7,7 +7,6 @@ from typing import Any
 
 from PIL.Image import Image
 
-from rlrules.data import screen_words as words
 from rlrules.data.canvas import Canvas, Element, PixelBox
 from rlrules.data.screen_layouts import LAYOUTS, Screen, theme_of
 from rlrules.errors import DataError
@@ -71,14 +70,9 @@ def make_screen(seed: str, size: tuple[int, int], planned: bool = False) -> Draw
     rng = random.Random(f"screen {seed}")
     theme = theme_of(rng)
     screen = Screen(Canvas(size, theme.ground, planned), theme, rng)
-    layout = rng.choice(LAYOUTS)
-    layout(screen)
+    rng.choice(LAYOUTS)(screen)
     screen.frame()
     canvas = screen.canvas
-    if layout.__name__ not in ("home", "dialog"):
-        # On the home screen an app is a click away; a dialog is answered first.
-        app = rng.choice(list(words.APPS))
-        screen.step("open_app", *(text.format(app=app) for text in words.START))
     return Drawn(canvas.image, tuple(canvas.elements), {name: tuple(texts) for name, texts in screen.steps.items()})
 
 

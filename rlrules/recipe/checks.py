@@ -132,6 +132,7 @@ def check_training(
             found.append(loaded.problem(("data", part), str(error)))
     train, held_out = parts["train"], parts["eval"]
     if isinstance(recipe, GrpoRecipe):
+        found += _processor_problems(loaded.of(GrpoRecipe), tokenizer)
         found += _prompt_problems(loaded.of(GrpoRecipe), arguments, train, held_out, tokenizer)
     if found or train is None:
         raise RecipeError(list(dict.fromkeys(found)))
@@ -283,6 +284,13 @@ def _rows(recipe: Recipe, part: str, tokenizer: Any, arguments: "TrainingArgumen
         return preference_rows(tokenizer, source.load(), bound, recipe.data.margin)
     prompts: Rows = source.load(counter_of(tokenizer))
     return prompts
+
+
+def _processor_problems(loaded: LoadedRecipe, processor: Any) -> list[str]:
+    if processor is None:
+        return []
+    told = ((name, reward.processor_problem(processor)) for name, reward in loaded.recipe.rewards.items())
+    return [loaded.problem(("rewards", name), problem) for name, problem in told if problem]
 
 
 def _prompt_problems(

@@ -110,6 +110,10 @@ class ScorerConfig(BaseModel):
         """Why a row whose columns are all there cannot be scored against, in words; empty where it can."""
         return ""
 
+    def processor_problem(self, processor: Any) -> str:
+        """Why the model's processor does not go with the scorer, with the remedy; empty where it does."""
+        return ""
+
     def judge_names(self) -> tuple[str, ...]:
         """The recipe's judges that the scorer asks."""
         return ()

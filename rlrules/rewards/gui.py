@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from rlrules.errors import DataError, RecipeError
+from rlrules.processors import pixel_bounds
 from rlrules.rewards.base import Context, PointwiseScorer, Resources, Scorer, ScorerConfig
 from rlrules.rewards.boxes import Box, Size, in_box, iou, scaled
 from rlrules.rewards.gui_frames import (
@@ -64,16 +65,39 @@ class GuiConfig(ScorerConfig):
         return ("action",)
 
     def optional_columns(self) -> tuple[str, ...]:
-        """A click's place, and the image's size in pixels, before and after the processor."""
-        return ("bbox", "image_size", "resized_size")
+        """A click's place; the image's size in pixels, before and after the processor; what the prompt asks for."""
+        return ("bbox", "image_size", "resized_size", "asked")
 
     def row_problem(self, row: Mapping[str, Any]) -> str:
-        """A click needs its box, and the sizes that its coordinates are scaled by."""
+        """A click needs its box, and the sizes that its coordinates are scaled by; and what is asked for is read."""
+        asked = row.get("asked")
+        asked = asked if isinstance(asked, Mapping) else {}
+        for name in ("think", "answer", "frame"):
+            if name in asked and asked[name] != getattr(self, name):
+                return f"the prompt asks for `{name}: {asked[name]}`, the reward for `{name}: {getattr(self, name)}`"
         try:
             self.target(row)
         except DataError as error:
             return str(error)
         return ""
+
+    def processor_problem(self, processor: Any) -> str:
+        """Coordinates of the resized image are scaled by what the processor does."""
+        if self.frame != "resized":
+            return ""
+        bounds = pixel_bounds(processor)
+        if bounds is None:
+            return "frame: the processor does not resize as Qwen2-VL's; set `original` or `normalized_1000`"
+        for name, here, there in zip(("factor", "min_pixels", "max_pixels"), self.bounds, bounds, strict=True):
+            if here != there:
+                mend = "" if name == "factor" else f", or model.{name} to {here}"
+                return f"{name} is {here}, the processor's {there}: set it to that{mend}"
+        return ""
+
+    @property
+    def bounds(self) -> tuple[int, int, int]:
+        """Factor of sides, fewest and most pixels."""
+        return self.factor, self.min_pixels, self.max_pixels
 
     def target(self, row: Mapping[str, Any]) -> "Target":
         """What a row wants.
@@ -100,7 +124,7 @@ class GuiConfig(ScorerConfig):
         if resized is None and row.get("resized_size") is not None:
             raise DataError(f"column 'resized_size': expected a width and a height, got {row['resized_size']!r}")
         try:
-            seen = seen_size(self.frame, image, resized, (self.factor, self.min_pixels, self.max_pixels))
+            seen = seen_size(self.frame, image, resized, self.bounds)
         except ValueError as error:
             raise DataError(f"column 'image_size': {error}") from error
         return Target(action, found, seen, image)

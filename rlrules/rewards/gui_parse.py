@@ -6,13 +6,14 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rlrules.judges.verdict import THINK_CLOSE
 from rlrules.rewards.boxes import Box
 from rlrules.rewards.gui_frames import numbers
 
-ACTIONS = ("open_app", "click", "scroll", "input_text", "navigate_back")
+ActionName = Literal["open_app", "click", "scroll", "input_text", "navigate_back"]
+ACTIONS: tuple[ActionName, ...] = get_args(ActionName)
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 
 Problem = Literal["", "no_answer", "bad_payload", "unknown_action"]
