@@ -19,6 +19,7 @@ ENTRY_POINTS = "rlrules.scorers"
 # Import paths, so that a recipe pays only for the scorers it names.
 _BUILT_IN = {
     "format": "rlrules.rewards.format:FormatConfig",
+    "jigsaw": "rlrules.rewards.jigsaw:JigsawConfig",
     "length": "rlrules.rewards.length:LengthConfig",
     "preference": "rlrules.rewards.preference:PreferenceConfig",
     "regex": "rlrules.rewards.format:RegexConfig",

@@ -7,15 +7,8 @@ from typing import Any
 import pytest
 
 from rlrules.evaluation.gui import action_metrics, grounding_metrics, in_box
-from rlrules.evaluation.jigsaw import (
-    centre_in,
-    connection_score,
-    inverted,
-    iou,
-    jigsaw_metrics,
-    patch_score,
-    read_permutation,
-)
+from rlrules.evaluation.jigsaw import centre_in, inverted, jigsaw_metrics, read_permutation
+from rlrules.rewards.jigsaw_answers import connection_score, iou, patch_score
 from tests.evaluation.shared import DATA, call, called, needs, write_lines
 
 
