@@ -42,7 +42,9 @@ class GuiPromptsConfig(PromptsConfig):
     columns: dict[str, str] = Field(default_factory=dict, description="Our name -> the data's: {element: data_type}.")
     images: str | None = Field(None, description="Folder that image paths are relative to; null: that of the file.")
     screens: ScreensConfig | None = Field(None, description="Draw screens in place of reading them.")
-    actions: list[ActionName] = Field(list(ACTIONS), min_length=1, description="Offered in the prompt; others left out.")
+    actions: list[ActionName] = Field(
+        list(ACTIONS), min_length=1, description="Offered in the prompt; others left out."
+    )
     think: bool = Field(True, description="Ask for a thought before the answer.")
     answer: Answer = Field("point", description="What to ask of a click.")
     frame: Frame = Field("resized", description="Units to ask for.")

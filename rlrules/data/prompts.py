@@ -6,6 +6,7 @@ from pydantic import Field
 
 from rlrules.data.comparisons import ComparisonsConfig
 from rlrules.data.gui import GuiPromptsConfig
+from rlrules.data.jigsaw import JigsawPromptsConfig
 from rlrules.data.preferences import UltraFeedbackConfig, ultrafeedback_filter
 from rlrules.data.prompts_base import CountTokens, Prompts, PromptsConfig, as_messages, prepared
 from rlrules.data.rows import Row, read_named
@@ -72,5 +73,6 @@ class UltraFeedbackPromptsConfig(ChatPromptsConfig):
 
 
 AnyPromptsConfig = Annotated[
-    FilePromptsConfig | UltraFeedbackPromptsConfig | ComparisonsConfig | GuiPromptsConfig, Field(discriminator="type")
+    FilePromptsConfig | UltraFeedbackPromptsConfig | ComparisonsConfig | GuiPromptsConfig | JigsawPromptsConfig,
+    Field(discriminator="type"),
 ]

@@ -311,20 +311,22 @@ def _prompt_problems(
 
 
 def _column_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    problems: list[str] = []
-    for name, reward in loaded.recipe.rewards.items():
-        found: list[str] = []
-        for column in reward.columns():
-            lacking = [number for number, row in enumerate(rows, 1) if row.get(column) is None]
-            if lacking:
-                there = sorted(set().union(*rows))
-                message = f"reward {name!r} needs the column {column!r}, row {lacking[0]} lacks it"
-                found.append(message + did_you_mean(column, there))
-        if not found:
-            wrong = ((number, reward.row_problem(row)) for number, row in enumerate(rows, 1))
-            found = [f"reward {name!r}, row {number}: {problem}" for number, problem in wrong if problem][:1]
-        problems += [loaded.problem(("data", part), message) for message in found]
-    return problems
+    """For every reward, each column that a row lacks; where none does, the first row that it cannot score against."""
+    lacking: dict[tuple[str, str], str] = {}
+    unsound: dict[str, str] = {}
+    # Once through the rows: some are made as they are taken.
+    for number, row in enumerate(rows, 1):
+        for name, reward in loaded.recipe.rewards.items():
+            missing = [column for column in reward.columns() if row.get(column) is None]
+            for column in missing:
+                if (name, column) not in lacking:
+                    message = f"reward {name!r} needs the column {column!r}, row {number} lacks it"
+                    lacking[name, column] = message + did_you_mean(column, sorted(set().union(*rows)))
+            if not missing and name not in unsound and (problem := reward.row_problem(row)):
+                unsound[name] = f"reward {name!r}, row {number}: {problem}"
+    found = list(lacking.values())
+    found += [message for name, message in unsound.items() if not any(name == reward for reward, _ in lacking)]
+    return [loaded.problem(("data", part), message) for message in found]
 
 
 def _image_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> list[str]:

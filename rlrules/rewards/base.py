@@ -20,6 +20,7 @@ ENTRY_POINTS = "rlrules.scorers"
 _BUILT_IN = {
     "format": "rlrules.rewards.format:FormatConfig",
     "gui": "rlrules.rewards.gui:GuiConfig",
+    "jigsaw": "rlrules.rewards.jigsaw:JigsawConfig",
     "length": "rlrules.rewards.length:LengthConfig",
     "preference": "rlrules.rewards.preference:PreferenceConfig",
     "regex": "rlrules.rewards.format:RegexConfig",

@@ -7,16 +7,9 @@ from typing import Any
 import pytest
 
 from rlrules.evaluation.gui import action_metrics, grounding_metrics
-from rlrules.evaluation.jigsaw import (
-    centre_in,
-    connection_score,
-    inverted,
-    iou,
-    jigsaw_metrics,
-    patch_score,
-    read_permutation,
-)
-from rlrules.rewards.boxes import in_box
+from rlrules.evaluation.jigsaw import centre_in, inverted, jigsaw_metrics, read_permutation
+from rlrules.rewards.boxes import in_box, iou
+from rlrules.rewards.jigsaw_answers import connection_score, patch_score
 from tests.evaluation.shared import DATA, call, called, needs, write_lines
 
 
