@@ -110,8 +110,7 @@ def draw_screen(reference: Mapping[str, Any]) -> Image:
     Raises:
         DataError: It names none.
     """
-    seed, size = reference.get("seed"), reference.get("size")
-    if not isinstance(seed, str) or not isinstance(size, Sequence) or not all(type(side) is int for side in size):
-        raise DataError(f"a screen needs a text `seed` and a `size` of two integers, got {dict(reference)}")
-    width, height = size
-    return make_screen(seed, (width, height)).image
+    match reference.get("seed"), reference.get("size"):
+        case str(seed), [int(width), int(height)]:
+            return make_screen(seed, (width, height)).image
+    raise DataError(f"a screen needs a text `seed` and a `size` of two integers, got {dict(reference)}")
