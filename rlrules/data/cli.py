@@ -1,4 +1,4 @@
-"""`rlrules data think-rm`: build a method's training set."""
+"""`rlrules data`: build a method's training set."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rlrules.data.asking import asking
+from rlrules.data.cli_gui_select import gui_select
 from rlrules.terminal import print_table, told
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -15,6 +16,9 @@ app = typer.Typer(no_args_is_help=True, help=__doc__)
 @app.callback()
 def _group() -> None:
     """Build a method's training set."""
+
+
+app.command()(gui_select)
 
 
 @app.command()

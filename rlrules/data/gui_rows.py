@@ -47,20 +47,27 @@ class GuiRow:
         Args:
             size: Of the screenshot, in pixels.
         """
+        return self.fault(size)[1]
+
+    def fault(self, size: tuple[int, int]) -> tuple[str, str]:
+        """The same: its kind, to count by, and the words."""
         if not self.instruction:
-            return "`instruction` is empty"
+            return "no instruction", "`instruction` is empty"
         if self.bbox is None:
             if self.action == "click":
-                return "`bbox` is missing: a click needs one"
-            return "" if self.action in ACTIONS else f"`action`: {self.action!r} is none of {', '.join(ACTIONS)}"
+                return "no box", "`bbox` is missing: a click needs one"
+            if self.action not in ACTIONS:
+                return "unknown action", f"`action`: {self.action!r} is none of {', '.join(ACTIONS)}"
+            return "", ""
         box = numbers(self.bbox, 4)
         if box is None:
-            return f"`bbox`: expected {{left, top, right, bottom}}, got {self.bbox!r}"
+            return "box malformed", f"`bbox`: expected {{left, top, right, bottom}}, got {self.bbox!r}"
         if box[2] - box[0] < 1 or box[3] - box[1] < 1:
-            return f"`bbox`: {self.bbox} is less than a pixel wide or high; expected left, top, right, bottom in pixels"
+            told = f"`bbox`: {self.bbox} is less than a pixel wide or high; expected left, top, right, bottom in pixels"
+            return "box malformed", told
         if min(box) < 0 or box[2] > size[0] or box[3] > size[1]:
-            return f"`bbox`: {self.bbox} leaves the image of {size[0]} x {size[1]}"
-        return ""
+            return "box outside", f"`bbox`: {self.bbox} leaves the image of {size[0]} x {size[1]}"
+        return "", ""
 
 
 def read_gui_rows(path: str, split: str, columns: Mapping[str, str], images: str | None) -> list[GuiRow]:
