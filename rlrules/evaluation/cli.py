@@ -294,15 +294,21 @@ def gui(
 
 @app.command()
 def jigsaw(
-    responses: Annotated[Path, typer.Option(help="JSONL: {id, rows, columns, arrangement, response}.")],
+    responses: Annotated[
+        Path, typer.Option(help="JSONL: {id, rows, columns, arrangement, response}, or rows of data with answers.")
+    ],
+    think: Annotated[bool, typer.Option(help="Of rows of data: thoughts were asked for.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Jigsaw puzzles: exact, by piece and by neighbour, beside chance."""
+    """Jigsaw puzzles: how much is right, beside what guessing gets; solved and unsolved puzzles apart."""
     with told():
         from rlrules.evaluation.files import located
         from rlrules.evaluation.jigsaw import jigsaw_metrics
+        from rlrules.evaluation.jigsaw_questions import question_metrics
 
-        metrics = jigsaw_metrics(located(responses))
+        lines = list(located(responses))
+        asked = bool(lines) and "question" in lines[0][1]
+        metrics = question_metrics(lines, think) if asked else jigsaw_metrics(lines)
     print_metrics(metrics, as_json)
 
 

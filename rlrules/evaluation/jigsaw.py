@@ -37,7 +37,9 @@ def centre_in(box: Sequence[float], target: Sequence[float]) -> bool:
 def jigsaw_metrics(
     lines: Iterable[tuple[str, Mapping[str, Any]]], resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
-    """Exact, patch and connection scores over all puzzles; an answer that is no arrangement scores 0.
+    """Exact, patch and connection scores over all puzzles, exact for solved and unsolved ones apart.
+
+    An answer that is no arrangement scores 0.
 
     Args:
         lines: {id, rows, columns, arrangement, response}, an arrangement saying which piece is where; a null response
@@ -51,6 +53,7 @@ def jigsaw_metrics(
     seen: set[str] = set()
     scores: dict[str, list[float]] = {"exact": [], "patch": [], "connection": []}
     chance: dict[str, list[float]] = {"exact": [], "patch": []}
+    split: dict[str, list[float]] = {"solved": [], "unsolved": []}
     unread = 0
     for where, line in lines:
         right = _right(line, where)
@@ -63,6 +66,7 @@ def jigsaw_metrics(
         scores["exact"].append(float(found == right))
         scores["patch"].append(patch_score(found or (), right))
         scores["connection"].append(connection_score(found or (), right, line["rows"], line["columns"]))
+        split["solved" if list(right) == sorted(right) else "unsolved"].append(scores["exact"][-1])
         chance["exact"].append(1 / math.factorial(size))
         chance["patch"].append(1 / size)
     if not scores["exact"]:
@@ -72,7 +76,9 @@ def jigsaw_metrics(
         **{name: part.value for name, part in found_means.items()},
         "n": len(scores["exact"]),
         "n_unreadable": unread,
+        # An arrangement is uniform over all: whoever always gives the same one is right as often as a random one.
         "by_chance": {name: sum(part) / len(part) for name, part in chance.items()},
+        "by_puzzle": {name: {"exact": sum(part) / len(part), "n": len(part)} for name, part in split.items() if part},
         "intervals": {name: part.record() for name, part in found_means.items()} if resamples else {},
     }
 
