@@ -44,7 +44,12 @@ def theme_of(rng: random.Random) -> Theme:
     """Colours, light or dark."""
     light = rng.random() < 0.7
     ground, surface, ink, muted = _LIGHT if light else _DARK
-    return Theme(ground, surface, ink, muted, rng.choice(ACCENTS), _WHITE, (224, 226, 232) if light else (58, 62, 70))
+    red, green, blue = rng.choice(ACCENTS)
+    # On dark ground a dark accent cannot be read.
+    accent = (
+        (red, green, blue) if light else (red + (255 - red) // 3, green + (255 - green) // 3, blue + (255 - blue) // 3)
+    )
+    return Theme(ground, surface, ink, muted, accent, _WHITE, (224, 226, 232) if light else (58, 62, 70))
 
 
 class Screen:
