@@ -68,12 +68,12 @@ def speed(
 
 async def _rate(case: Case, seconds: float) -> float:
     from rlrules.rewards.base import Resources, scorer_config
-    from rlrules.types import Completion, Group
+    from rlrules.types import Completion, Group, Message
 
     scorer = scorer_config(case.section).build(Resources())
     texts = [case.completions[number % len(case.completions)] for number in range(GROUP)]
     completions = tuple(Completion(text, len(text) // 4) for text in texts)
-    prompt = ({"role": "user", "content": "?"},)
+    prompt: tuple[Message, ...] = ({"role": "user", "content": "?"},)
     scored, started = 0, time.process_time()
     while (passed := time.process_time() - started) < seconds:
         made = await scorer.score(Group(prompt, completions, case.row))
