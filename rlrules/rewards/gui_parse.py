@@ -29,6 +29,7 @@ _FORMS = {
     False: re.compile(r"\s*<answer>.*</answer>\s*", re.DOTALL),
 }
 _FENCE = re.compile(r"```\w*\s(.*)```", re.DOTALL)
+_OTHERWISE = re.compile(r"[\\\ud800-\udfff]|true|false|null|NaN|Infinity")
 _EXPLAINED = {
     "no_answer": "no <answer>…</answer> after the thought",
     "bad_payload": "the answer is no list of one action, neither as JSON nor as a Python literal",
@@ -93,10 +94,23 @@ def read_action(text: str) -> Predicted:
 
 def _value(payload: str) -> Any:
     """A payload as JSON or as a Python literal; None where it is neither."""
-    try:
-        return json.loads(payload)
-    except (ValueError, RecursionError):
-        pass
+    if '"' in payload:
+        try:
+            return json.loads(payload)
+        except (ValueError, RecursionError):
+            return _literal(payload)
+    # Without double quotes it is no JSON object. Most literals differ from JSON by their quotes alone, and as JSON they
+    # are read in a tenth of the time; what that would read in another way is `_OTHERWISE`.
+    if not _OTHERWISE.search(payload):
+        try:
+            return json.loads(payload.replace("'", '"'))
+        except (ValueError, RecursionError):
+            pass
+    return _literal(payload)
+
+
+def _literal(payload: str) -> Any:
+    """A payload as a Python literal; None where it is none."""
     try:
         # Of odd escapes Python warns whoever runs it; these are a model's.
         with warnings.catch_warnings():

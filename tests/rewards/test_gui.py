@@ -1,5 +1,6 @@
 """The GUI reward: the specification's checklist, what a row must have, lengths, and anything a model may write."""
 
+import ast
 import asyncio
 import json
 from pathlib import Path
@@ -263,6 +264,73 @@ def test_anything_a_model_may_write(text: str, think: bool) -> None:
     if score.value == 3:
         assert keeps_format(text, think) and found.action == "click" and found.point is not None
         assert text.count("<answer>") == 1 and text.count("<think>") == int(think)
+
+
+TOKENS = st.sampled_from(
+    (
+        *(
+            "[",
+            "]",
+            "{",
+            "}",
+            "(",
+            ")",
+            "'action'",
+            "'click'",
+            ": ",
+            ", ",
+            "'",
+            "1",
+            "-",
+            "0",
+            ".5",
+            "1e3",
+            "1_0",
+            "0x1",
+        ),
+        *(
+            "true",
+            "null",
+            "NaN",
+            "None",
+            "True",
+            "\\n",
+            "\n",
+            "#",
+            "b",
+            "'''",
+            "\ud800",
+            "é",
+            "\x00",
+            "\x0c",
+            "+",
+            "1j",
+        ),
+        *(
+            "{'action': 'click'}",
+            "{'action': 'click', 'coordinate': [1, 2]}",
+            "[{'a': 'b'",
+            "}]",
+            "{'action': 'click',",
+        ),
+    )
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(TOKENS, max_size=8).map("".join))
+def test_the_quick_way_reads_what_python_reads(payload: str) -> None:
+    found = read_action(f"<answer>{payload}</answer>")
+    try:
+        expected = ast.literal_eval(payload.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError):
+        expected = None
+    if isinstance(expected, list) and len(expected) == 1:
+        expected = expected[0]
+    assert (found.problem == "bad_payload") == (not isinstance(expected, dict))
+    if isinstance(expected, dict):
+        assert repr(found.arguments) == repr(expected)
+        assert (found.action == "click") == (expected.get("action") == "click")
 
 
 VALUES = st.recursive(
