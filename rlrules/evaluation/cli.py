@@ -280,14 +280,18 @@ def arena_hard(
 @app.command()
 def gui(
     predictions: Annotated[Path, typer.Option(help="A line per sample: points or actions, or whole responses.")],
+    steps: Annotated[Path | None, typer.Option(help="AndroidControl's steps, {image, task, gt} each.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """GUI agents: clicks that hit their element, or whole steps, whichever the lines hold."""
     with told():
         from rlrules.evaluation.files import located
         from rlrules.evaluation.gui import action_metrics, grounding_metrics
+        from rlrules.evaluation.gui_steps import answered, read_steps
 
         lines = list(located(predictions))
+        if steps is not None:
+            lines = list(answered(read_steps(steps), lines))
         metrics = action_metrics(lines) if lines and "target" in lines[0][1] else grounding_metrics(lines)
     print_metrics(metrics, as_json)
 

@@ -73,6 +73,51 @@ def test_steps_as_responses(tmp_path: Path) -> None:
     assert (found["responses"], found["mean_tokens"]) == ({"ok": 5}, 20)
 
 
+STEPS = [
+    {"image": "a.png", "task": "tap it", "gt": {"action_type": "click", "x": 900, "y": 240}},
+    {"image": "b.png", "task": "tap it", "gt": {"action_type": "click", "x": 540, "y": 1200}},
+    {"image": "c.png", "task": "", "gt": {"action_type": "scroll", "direction": "down"}},
+    {"image": "d.png", "task": "type", "gt": {"action_type": "input_text", "text": "soup"}},
+    {"image": "e.png", "task": "go back", "gt": {"action_type": "navigate_back"}},
+]
+
+
+@pytest.mark.parametrize("name", ["steps.json", "steps.jsonl"])
+def test_a_constant_answer_to_published_steps(tmp_path: Path, name: str) -> None:
+    steps = tmp_path / name
+    steps.write_text(json.dumps(STEPS) if name == "steps.json" else "".join(json.dumps(step) + "\n" for step in STEPS))
+    answer = "<answer>[{'action': 'click', 'coordinate': [900, 240]}]</answer>"
+    lines = [{"id": step["image"], "response": answer} for step in STEPS[:4]]
+    path = write_lines(tmp_path / "p.jsonl", lines)
+    found = called("gui", "--predictions", path, "--steps", str(steps))
+    # The last step has no line: it counts, and is wrong.
+    assert (found["n"], found["n_clicks"], found["type_accuracy"]) == (5, 2, 0.4)
+    assert (found["grounding_accuracy"], found["average"]) == (0.5, pytest.approx(0.45))
+    assert found["responses"] == {"ok": 4, "no_answer": 1}
+    assert found["actions"] == {"click": 2, "scroll": 1, "input_text": 1, "navigate_back": 1}
+    typed = "<answer>[{'action': 'input_text', 'text': 'Soup'}]</answer>"
+    path = write_lines(tmp_path / "p.jsonl", [{"id": "d.png", "response": typed}])
+    assert called("gui", "--predictions", path, "--steps", str(steps))["step_accuracy"] == 0.2
+    for bad, told in (([lines[0], lines[0]], "'a.png' stands more than once"), ([{"id": "z"}], "'z' is none of")):
+        path = write_lines(tmp_path / "p.jsonl", bad)
+        assert told in call("gui", "--predictions", path, "--steps", str(steps), code=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"gt": {"action_type": "wait"}}, "steps.jsonl:2: `gt.action_type`: 'wait' is none of open_app"),
+        ({"gt": {"action_type": "click", "x": 1}}, "steps.jsonl:2: `gt`: a click needs `x` and `y`"),
+        ({"gt": None}, "steps.jsonl:2: expected {image, task, gt}"),
+        ({"image": "a.png"}, "steps.jsonl:2: `image`: a.png stands more than once"),
+    ],
+)
+def test_bad_steps_are_named(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+    steps = write_lines(tmp_path / "steps.jsonl", [STEPS[0], STEPS[1] | change])
+    lines = write_lines(tmp_path / "p.jsonl", [{"id": "a.png", "response": "no"}])
+    assert told in call("gui", "--predictions", lines, "--steps", steps, code=2)
+
+
 def test_clicks_as_responses(tmp_path: Path) -> None:
     # The box is the whole image, so that any point at all would hit.
     line = {"box": [0, 0, 9, 9]}
