@@ -128,6 +128,7 @@ class PuzzleRows(Sequence[Row]):
             "id": str(number),
             "prompt": [{"role": "user", "content": parts}],
             "question": config.question,
+            "think": config.think,
             "m": rows,
             "n": columns,
             **made,

@@ -43,7 +43,9 @@ class JigsawConfig(ScorerConfig):
         return ("question", "m", "n", "answer")
 
     def row_problem(self, row: Mapping[str, Any]) -> str:
-        """Why a row's question or its right answer is not sound."""
+        """Why a row's question or its right answer is not sound, or its prompt asks for another form."""
+        if row.get("think", self.think) != self.think:
+            return f"`think` is {row['think']}: its prompt does not ask for the form that the reward's `think` expects"
         return row_problem(row)
 
     def build(self, resources: Resources) -> "JigsawScorer":
