@@ -77,6 +77,11 @@ def open_image(reference: Reference) -> "Image":
 
 def data_url(reference: Reference) -> str:
     """The image as a PNG in a `data:` URL, as OpenAI's API takes it."""
+    return png_url(open_image(reference))
+
+
+def png_url(image: "Image") -> str:
+    """The same of pixels."""
     written = io.BytesIO()
-    open_image(reference).save(written, "PNG")
+    image.save(written, "PNG")
     return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()

@@ -22,6 +22,7 @@ from rlrules.recipe.evaluations import evaluation_problems, type_problems
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, RewardModelRecipe, SftRecipe
 from rlrules.rewards.advantages import DEFAULT_SCALE, named_scale
+from rlrules.rewards.base import ScorerConfig
 from rlrules.types import Message
 from rlrules.versions import version_problems
 
@@ -170,7 +171,28 @@ def ping_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:
                 asyncio.run(_seed(build_judge(name, alone), url or config.model, seeded[0]))
         except RlrulesError as error:
             problems.append(loaded.problem(("judges", name), str(error)))
+    return problems or _probe_problems(loaded.of(GrpoRecipe))
+
+
+def _probe_problems(loaded: LoadedRecipe) -> list[str]:
+    """A line for each reward whose judges, which all answer, get wrong what they must know."""
+    problems: list[str] = []
+    for name, reward in loaded.recipe.rewards.items():
+        configs = {judge: loaded.recipe.judges[judge] for judge in reward.judge_names()}
+        judges = {
+            judge: build_judge(judge, config.model_copy(update={"cache": False})) for judge, config in configs.items()
+        }
+        if problem := asyncio.run(_probed(reward, judges)):
+            problems.append(loaded.problem(("rewards", name), f"judge {', '.join(judges)} {problem}"))
     return problems
+
+
+async def _probed(reward: ScorerConfig, judges: Mapping[str, Judge]) -> str:
+    try:
+        return await reward.probe(judges)
+    finally:
+        for judge in judges.values():
+            await judge.close()
 
 
 def exact_resume_every(arguments: "TrainingArguments") -> int:

@@ -94,7 +94,8 @@ class GrpoRecipe(Recipe):
 
     def required_rewards(self) -> list[str]:
         """Names of the rewards without which a completion has none."""
-        return [name for name, reward in self.rewards.items() if reward.required]
+        optional = self.objective.optional()
+        return [name for name, reward in self.rewards.items() if reward.required and name not in optional]
 
 
 class SftRecipe(Recipe):

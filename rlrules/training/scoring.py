@@ -112,7 +112,10 @@ class BatchScorer:
             failure = str(error)
         except Exception as error:
             failure = f"{type(error).__name__}: {error}"
-        scored = self._engine.settle(scored, self._stop_together(scored, failure))
+        everywhere = self._stop_together(scored, failure)
+        scored = self._engine.settle(scored, everywhere)
+        if batch.mode == "train":
+            self._engine.learn(everywhere)
         log_metric("time/scoring_s", time.monotonic() - started)
         _log_scores(scored, log_metric)
         for name, judge in self._judges.items():
