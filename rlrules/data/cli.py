@@ -1,4 +1,4 @@
-"""`rlrules data think-rm|rule-reasoning`: build a method's training set."""
+"""`rlrules data`: build a method's training set."""
 
 import sys
 from pathlib import Path
@@ -7,16 +7,20 @@ from typing import Annotated
 import typer
 
 from rlrules.data.asking import asking
+from rlrules.data.cli_gui_select import gui_select
 from rlrules.data.cli_reasoning import rule_reasoning
 from rlrules.terminal import print_table, told
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
-app.command()(rule_reasoning)
 
 
 @app.callback()
 def _group() -> None:
     """Build a method's training set."""
+
+
+for command in (gui_select, rule_reasoning):
+    app.command()(command)
 
 
 @app.command()

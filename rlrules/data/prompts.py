@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rlrules.data.comparisons import ComparisonsConfig
+from rlrules.data.gui import GuiPromptsConfig
+from rlrules.data.jigsaw import JigsawPromptsConfig
 from rlrules.data.preferences import UltraFeedbackConfig, ultrafeedback_filter
 from rlrules.data.prompts_base import CountTokens, Prompts, PromptsConfig, as_messages, prepared
 from rlrules.data.rows import Row, read_named
@@ -17,6 +19,7 @@ __all__ = [
     "ComparisonsConfig",
     "CountTokens",
     "FilePromptsConfig",
+    "GuiPromptsConfig",
     "Prompts",
     "PromptsConfig",
     "UltraFeedbackPromptsConfig",
@@ -72,6 +75,12 @@ class UltraFeedbackPromptsConfig(ChatPromptsConfig):
 
 
 AnyPromptsConfig = Annotated[
-    FilePromptsConfig | UltraFeedbackPromptsConfig | ComparisonsConfig | RuleReasoningConfig | RuleCollectionConfig,
+    FilePromptsConfig
+    | UltraFeedbackPromptsConfig
+    | ComparisonsConfig
+    | RuleReasoningConfig
+    | RuleCollectionConfig
+    | GuiPromptsConfig
+    | JigsawPromptsConfig,
     Field(discriminator="type"),
 ]

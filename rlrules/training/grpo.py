@@ -13,6 +13,7 @@ from rlrules.recipe.schema import GrpoRecipe
 from rlrules.training.job import Job, told_rows
 from rlrules.training.sampling import DomainSampler
 from rlrules.training.scoring import Batch, BatchScorer
+from rlrules.training.state import Stateful
 from rlrules.types import Progress
 
 OVERRIDES = {
@@ -97,6 +98,8 @@ def make_trainer(job: Job) -> Trainer:
     recipe, rewards = job.recipe, job.prepared.rewards
     assert isinstance(recipe, GrpoRecipe) and rewards is not None
     unscored = recipe.objective.max_unscored
+    if isinstance(rewards.engine.objective, Stateful):
+        job.states["objective"] = rewards.engine.objective
     sampler = _sampler(recipe, job)
     scorer = BatchScorer(rewards.engine, rewards.judges, job.log, unscored, job.arguments.scale_rewards, sampler)
     return RulesGRPOTrainer(scorer=scorer, sampler=sampler, **job.trainer_arguments("CAUSAL_LM"))
