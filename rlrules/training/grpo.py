@@ -8,6 +8,7 @@ from accelerate.utils import gather
 from transformers import Trainer
 from trl import GRPOTrainer
 
+from rlrules.data.messages import completion_text
 from rlrules.recipe.schema import GrpoRecipe
 from rlrules.training.job import Job, told_rows
 from rlrules.training.scoring import Batch, BatchScorer
@@ -45,9 +46,7 @@ class RulesGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         training = self.model.training
         batch = Batch(
             inputs=inputs,
-            texts=[
-                completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions
-            ],
+            texts=[completion_text(completion, "generated") for completion in completions],
             ids=completion_ids_list,
             group_size=self.num_generations if training else self.num_generations_eval,
             progress=Progress(self.state.global_step + 1, self.state.max_steps),
