@@ -10,6 +10,7 @@ from rlrules.environment import prepare_environment
 prepare_environment()
 
 from benchmarks.comparisons import comparisons  # noqa: E402
+from benchmarks.constraint_speed import constraint_speed  # noqa: E402
 from benchmarks.evaluation import evaluation  # noqa: E402
 from benchmarks.judging import judging  # noqa: E402
 from benchmarks.learning import learning  # noqa: E402
@@ -19,7 +20,7 @@ from benchmarks.shorter import shorter  # noqa: E402
 from benchmarks.verdicts import verdicts  # noqa: E402
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
-for command in (verdicts, overhead, learning, pairs, comparisons, shorter, evaluation, judging):
+for command in (verdicts, overhead, learning, pairs, comparisons, shorter, evaluation, judging, constraint_speed):
     app.command()(command)
 
 if __name__ == "__main__":
