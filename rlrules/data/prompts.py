@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rlrules.data.comparisons import ComparisonsConfig
+from rlrules.data.constraints import ConstraintsConfig
 from rlrules.data.preferences import UltraFeedbackConfig, ultrafeedback_filter
 from rlrules.data.prompts_base import CountTokens, Prompts, PromptsConfig, as_messages, prepared
 from rlrules.data.rows import Row, read_named
@@ -13,6 +14,7 @@ from rlrules.errors import DataError
 __all__ = [
     "AnyPromptsConfig",
     "ComparisonsConfig",
+    "ConstraintsConfig",
     "CountTokens",
     "FilePromptsConfig",
     "Prompts",
@@ -70,5 +72,5 @@ class UltraFeedbackPromptsConfig(ChatPromptsConfig):
 
 
 AnyPromptsConfig = Annotated[
-    FilePromptsConfig | UltraFeedbackPromptsConfig | ComparisonsConfig, Field(discriminator="type")
+    FilePromptsConfig | UltraFeedbackPromptsConfig | ComparisonsConfig | ConstraintsConfig, Field(discriminator="type")
 ]

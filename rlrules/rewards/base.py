@@ -18,6 +18,7 @@ ENTRY_POINTS = "rlrules.scorers"
 
 # Import paths, so that a recipe pays only for the scorers it names.
 _BUILT_IN = {
+    "constraints": "rlrules.rewards.constraints:ConstraintsConfig",
     "format": "rlrules.rewards.format:FormatConfig",
     "length": "rlrules.rewards.length:LengthConfig",
     "preference": "rlrules.rewards.preference:PreferenceConfig",
