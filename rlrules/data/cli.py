@@ -1,4 +1,4 @@
-"""`rlrules data think-rm`: build a method's training set."""
+"""`rlrules data think-rm|constraints|thoughts`: build a method's training set."""
 
 import sys
 from pathlib import Path
@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 
+from rlrules.data import cli_constraints
 from rlrules.data.asking import asking
 from rlrules.terminal import print_table, told
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
+app.command()(cli_constraints.constraints)
+app.command()(cli_constraints.thoughts)
 
 
 @app.callback()

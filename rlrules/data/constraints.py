@@ -53,7 +53,7 @@ class ConstraintsConfig(PromptsConfig):
         """
         named, left_out = read_named(self.path, self.split, self.columns, self.where)
         made = compose(self, [(place, dict(row)) for place, row in named])
-        dropped = {"where": left_out, **made.dropped}
+        dropped = {"where": left_out, **Counter(str(one["reason"]) for one in made.dropped)}
         return prepared(self, self.path, made.rows, count_tokens, dropped)
 
 
@@ -63,11 +63,11 @@ class Composed:
 
     Attributes:
         rows: `key`, `seed_prompt`, `prompt`, `instruction_id_list`, `kwargs`, and the seed's `id` where it has one.
-        dropped: What gave no row, by reason.
+        dropped: What gave no row: `seed_prompt`, `variant`, `reason`.
     """
 
     rows: Sequence[Row]
-    dropped: Mapping[str, int]
+    dropped: Sequence[Row]
 
 
 def compose(config: ConstraintsConfig, seeds: Sequence[tuple[str, Row]]) -> Composed:
@@ -82,7 +82,7 @@ def compose(config: ConstraintsConfig, seeds: Sequence[tuple[str, Row]]) -> Comp
     """
     kinds = kinds_of(config)
     rows: list[Row] = []
-    dropped: Counter[str] = Counter()
+    dropped: list[Row] = []
     seen: set[str] = set()
     for place, row in seeds:
         if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
@@ -90,17 +90,14 @@ def compose(config: ConstraintsConfig, seeds: Sequence[tuple[str, Row]]) -> Comp
         for variant in range(config.variants):
             rng = random.Random(f"{config.seed}\0{variant}\0{row['prompt']}")
             drawn = _drawn(rng, kinds, config.per_prompt, row["prompt"])
-            if drawn is None:
-                dropped["no constraints that go together"] += 1
+            made = None if drawn is None else _row(rng, row, drawn, len(rows) + len(dropped))
+            reason = "no constraints go together" if made is None else "made before" if _identity(made) in seen else ""
+            if made is None or reason:
+                dropped.append({"seed_prompt": row["prompt"], "variant": variant, "reason": reason})
                 continue
-            made = _row(rng, row, drawn, len(rows) + sum(dropped.values()))
-            identity = _identity(made)
-            if identity in seen:
-                dropped["the same constraints on the same prompt"] += 1
-                continue
-            seen.add(identity)
+            seen.add(_identity(made))
             rows.append(made)
-    return Composed(rows, dict(dropped))
+    return Composed(rows, dropped)
 
 
 def kinds_of(config: ConstraintsConfig) -> Kinds:

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 
 from rlrules.rewards.objective_base import Objective, ObjectiveConfig, Outcome, rewards_of, standardized, values
+from rlrules.rewards.objective_cosine import CosineLengthConfig
 from rlrules.rewards.objective_pairwise import PairwiseConfig
 from rlrules.types import Group, Scored
 
@@ -46,7 +47,9 @@ class GateConfig(ObjectiveConfig):
         return Gate(self.gate, self.of, self.threshold)
 
 
-AnyObjectiveConfig = Annotated[WeightedSumConfig | GateConfig | PairwiseConfig, Field(discriminator="type")]
+AnyObjectiveConfig = Annotated[
+    WeightedSumConfig | GateConfig | CosineLengthConfig | PairwiseConfig, Field(discriminator="type")
+]
 
 
 class WeightedSum(Objective):

@@ -37,6 +37,12 @@ def parts_of(text: str) -> Parts:
     return Parts(thought.strip() if closed else "", after.strip(), False)
 
 
+def joined(thought: str, answer: str) -> str:
+    """A completion from its parts; the answer alone where there is no thought."""
+    thought = thought.strip()
+    return f"{THINK_OPEN}\n{thought}\n{THINK_CLOSE}\n\n{answer.strip()}" if thought else answer
+
+
 def thought_tokens(thought: str) -> int:
     """How long a thought is: words, marks (a run of one is one), single characters of Chinese, Japanese and Korean."""
     return sum(1 for _ in _TOKEN.finditer(thought))

@@ -8,6 +8,7 @@ from accelerate.utils import gather
 from transformers import Trainer
 from trl import GRPOTrainer
 
+from rlrules.data.messages import completion_text
 from rlrules.recipe.schema import GrpoRecipe, TeaSection
 from rlrules.training.entropy import SCORED, EntropyTerm
 from rlrules.training.job import Job, told_rows
@@ -56,9 +57,7 @@ class RulesGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         training = self.model.training
         batch = Batch(
             inputs=inputs,
-            texts=[
-                completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions
-            ],
+            texts=[completion_text(completion, "generated") for completion in completions],
             ids=completion_ids_list,
             group_size=self.num_generations if training else self.num_generations_eval,
             progress=Progress(self.state.global_step + 1, self.state.max_steps),
