@@ -9,13 +9,21 @@ from transformers import Trainer
 from trl import GRPOTrainer
 
 from rlrules.data.messages import completion_text
-from rlrules.recipe.schema import GrpoRecipe
+from rlrules.recipe.schema import GrpoRecipe, TeaSection
+from rlrules.training.entropy import SCORED, EntropyTerm
 from rlrules.training.job import Job, told_rows
 from rlrules.training.scoring import Batch, BatchScorer
 from rlrules.types import Progress
 
 OVERRIDES = {
     "_calculate_rewards": "(self, inputs, prompts, completions, completion_ids_list)",
+    "_compute_loss": "(self, model, inputs)",
+    "_generate_and_score_completions": "(self, inputs: list[dict[str, torch.Tensor | typing.Any]]) "
+    "-> dict[str, torch.Tensor | typing.Any]",
+    "_get_per_token_logps_and_entropies": "(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, "
+    "compute_entropy=False, compute_aux_loss=False, pixel_values=None, image_grid_thw=None, num_images=None, "
+    "pixel_attention_mask=None, spatial_shapes=None, num_tiles=None, image_sizes=None, token_type_ids=None, "
+    "mm_token_type_ids=None, image_position_ids=None) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]",
 }
 """TRL's methods that this trainer replaces, with the signatures they must have; a test holds TRL to it."""
 
@@ -28,12 +36,15 @@ class RulesGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     Args:
         scorer: Scores a batch, on all ranks together.
+        tea: Adds the entropy term of that section to TRL's loss; None, or a coefficient of 0, leaves it as it is.
         arguments: As for TRL's trainer, without `reward_funcs`.
     """
 
-    def __init__(self, *, scorer: BatchScorer, **arguments: Any) -> None:
+    def __init__(self, *, scorer: BatchScorer, tea: TeaSection | None = None, **arguments: Any) -> None:
         super().__init__(reward_funcs=[objective], **arguments)
         self._scorer = scorer
+        self._entropy = EntropyTerm(tea, self.args) if tea is not None and tea.coef > 0 else None
+        self._scored = torch.empty(0, dtype=torch.bool)
 
     def _calculate_rewards(
         self,
@@ -56,8 +67,28 @@ class RulesGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         rewards = self._scorer.score(batch, self._log_metric)
         column = [float("nan") if reward is None else reward for reward in rewards]
         local = torch.tensor(column, dtype=torch.float32, device=self.accelerator.device).unsqueeze(1)
+        self._scored = ~local.isnan().squeeze(1)
         everywhere: torch.Tensor = gather(local)
         return everywhere
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's batch, and which of its completions have a reward: their zero advantages do not tell."""
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        return batch if self._entropy is None else {**batch, SCORED: self._scored}
+
+    def _get_per_token_logps_and_entropies(self, *arguments: Any, **named: Any) -> Any:
+        """As TRL's; what the policy's own pass gives is the entropy term's to see, so that it needs none."""
+        found = super()._get_per_token_logps_and_entropies(*arguments, **named)
+        if self._entropy is not None and named.get("compute_entropy"):
+            self._entropy.see(*found[:2])
+        return found
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """TRL's loss, with the entropy term where a recipe has one."""
+        loss: torch.Tensor = super()._compute_loss(model, inputs)
+        if self._entropy is None or not self.model.training:
+            return loss
+        return loss + self._entropy.loss(self, inputs)
 
 
 def objective(**_: Any) -> list[float]:
@@ -80,7 +111,7 @@ def make_trainer(job: Job) -> Trainer:
     assert isinstance(recipe, GrpoRecipe) and rewards is not None
     unscored = recipe.objective.max_unscored
     scorer = BatchScorer(rewards.engine, rewards.judges, job.log, unscored, job.arguments.scale_rewards)
-    return RulesGRPOTrainer(scorer=scorer, **job.trainer_arguments("CAUSAL_LM"))
+    return RulesGRPOTrainer(scorer=scorer, tea=recipe.tea, **job.trainer_arguments("CAUSAL_LM"))
 
 
 def save(job: Job, trainer: Trainer, folder: Path) -> None:

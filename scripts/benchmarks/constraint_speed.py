@@ -36,7 +36,7 @@ def constraint_speed(
     own = [questions[row["prompt"]] for row in answers]
     other = [own[(number + OTHERS) % len(own)] for number in range(len(own))]
     mixed = _two_of_all_kinds(len(own), [*own, *_read(ifbench)])
-    contenders = {
+    contenders: dict[str, Sequence[Row]] = {
         "IFEval": own,
         "IFEval, answers of other prompts": other,
         "two of all kinds": mixed,
