@@ -3,6 +3,7 @@
 UI-R1 (section 3.4) names the three steps and released no code for them; what they mean in detail is decided here.
 """
 
+import asyncio
 import json
 import random
 from collections import Counter, defaultdict
@@ -19,12 +20,16 @@ from rlrules.data.stage_log import Line, StageLog, Tell, content_sha, each, judg
 from rlrules.errors import DataError, JudgeError
 from rlrules.images import open_image
 from rlrules.judges import AnyJudgeConfig, Judge, JudgeFailure, Question
+from rlrules.judges.images import image_url
 from rlrules.judges.verdict import thought_and_answer
 from rlrules.rewards.gui import GuiConfig
 from rlrules.rewards.gui_frames import FACTOR, MAX_PIXELS, MIN_PIXELS, Frame
 from rlrules.rewards.gui_parse import ACTIONS, ActionName, read_action
+from rlrules.types import ContentPart, Message
 
 TEMPLATE = "gui_step"
+# Pictures are large: no more of them than servers work on.
+_ENCODED = 256
 
 
 class GuiSource(BaseModel):
@@ -222,9 +227,12 @@ async def select(
     done = {line.id for line in log.lines if line.outcome != "failed"}
     reward = config.reward()
 
+    room = asyncio.Semaphore(_ENCODED)
+
     async def work(one: Candidate) -> None:
         try:
-            answer = await judge.ask(Question(tuple(asked[one.id]), TEMPLATE))
+            async with room:
+                answer = await judge.ask(Question(with_pictures(asked[one.id]), TEMPLATE))
         except JudgeFailure as failure:
             told = f"judge {judge.name}: {failure}"
             log.append([Tried(config_sha=sha, id=one.id, outcome="failed", problem=told)])
@@ -257,6 +265,21 @@ async def select(
         "selected": len(chosen),
     }
     return GuiSelection(len(chosen), counts, Counter(one.kind for one in chosen))
+
+
+def with_pictures(asked: Sequence[Message]) -> tuple[Message, ...]:
+    """A question's messages with its pictures in them, as a server takes them.
+
+    Raises:
+        DataError: A picture cannot be read.
+    """
+    return tuple({"role": one["role"], "content": _sent(one["content"])} for one in asked)
+
+
+def _sent(content: str | Sequence[ContentPart]) -> str | list[ContentPart]:
+    if isinstance(content, str):
+        return content
+    return [image_url(part) if part["type"] == "image" else part for part in content]
 
 
 def diverse(
