@@ -15,12 +15,13 @@ from benchmarks.judging import judging  # noqa: E402
 from benchmarks.learning import learning  # noqa: E402
 from benchmarks.overhead import overhead  # noqa: E402
 from benchmarks.pairs import pairs  # noqa: E402
+from benchmarks.sampling import sampling  # noqa: E402
 from benchmarks.scoring_speed import speed  # noqa: E402
 from benchmarks.shorter import shorter  # noqa: E402
 from benchmarks.verdicts import verdicts  # noqa: E402
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
-for command in (verdicts, overhead, learning, pairs, comparisons, shorter, evaluation, judging, speed):
+for command in (verdicts, overhead, learning, pairs, comparisons, shorter, evaluation, judging, sampling, speed):
     app.command()(command)
 
 if __name__ == "__main__":

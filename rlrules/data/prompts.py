@@ -10,6 +10,8 @@ from rlrules.data.jigsaw import JigsawPromptsConfig
 from rlrules.data.preferences import UltraFeedbackConfig, ultrafeedback_filter
 from rlrules.data.prompts_base import CountTokens, Prompts, PromptsConfig, as_messages, prepared
 from rlrules.data.rows import Row, read_named
+from rlrules.data.rule_collection import RuleCollectionConfig
+from rlrules.data.rule_reasoning import RuleReasoningConfig
 from rlrules.errors import DataError
 
 __all__ = [
@@ -73,6 +75,12 @@ class UltraFeedbackPromptsConfig(ChatPromptsConfig):
 
 
 AnyPromptsConfig = Annotated[
-    FilePromptsConfig | UltraFeedbackPromptsConfig | ComparisonsConfig | GuiPromptsConfig | JigsawPromptsConfig,
+    FilePromptsConfig
+    | UltraFeedbackPromptsConfig
+    | ComparisonsConfig
+    | RuleReasoningConfig
+    | RuleCollectionConfig
+    | GuiPromptsConfig
+    | JigsawPromptsConfig,
     Field(discriminator="type"),
 ]

@@ -67,7 +67,7 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
 
 
 def read_rows(path: str, split: str = "train") -> list[Row]:
-    """All rows of a local file (JSONL, JSON, parquet, CSV), a folder of such files, or a data set on the hub.
+    """All rows of a file (JSONL, JSON, parquet, CSV; all but JSONL also hf://…), a folder, or a data set on the hub.
 
     Raises:
         DataError: It cannot be had or has no such split.
@@ -89,9 +89,9 @@ def open_dataset(path: str, split: str = "train") -> "datasets.Dataset":
     local, formats = Path(path), {".json": "json", ".parquet": "parquet", ".csv": "csv"}
     try:
         if local.suffix in formats:
-            if not local.exists():
+            if "://" not in path and not local.exists():
                 raise DataError(f"{path} does not exist (looked in {Path.cwd()})")
-            return datasets.load_dataset(formats[local.suffix], data_files=str(local), split="train")
+            return datasets.load_dataset(formats[local.suffix], data_files=path, split="train")
         return datasets.load_dataset(path, split=split)
     except DataError:
         raise

@@ -20,6 +20,7 @@ from rlrules.recipe.arguments import scale_problems, straddling
 from rlrules.recipe.build import Rewards, build_rewards
 from rlrules.recipe.evaluations import evaluation_problems, type_problems
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
+from rlrules.recipe.sampling import sampling_problems
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, RewardModelRecipe, SftRecipe
 from rlrules.rewards.advantages import DEFAULT_SCALE, named_scale
 from rlrules.rewards.base import ScorerConfig
@@ -323,6 +324,8 @@ def _prompt_problems(
         if prompts is not None:
             problems += _column_problems(loaded, part, prompts.rows)
             problems += _image_problems(loaded, part, prompts.rows, tokenizer)
+    if train is not None and (sampling := loaded.recipe.sampling) is not None:
+        problems += sampling_problems(loaded, sampling, arguments, train.rows)
     if arguments is None:
         return problems
     needed = (arguments.generation_batch_size or 1) // arguments.num_generations

@@ -8,6 +8,7 @@ from rlrules.data.conversations import AnyConversationsConfig
 from rlrules.data.preferences import AnyPreferenceConfig
 from rlrules.data.prompts import AnyPromptsConfig
 from rlrules.judges import AnyJudgeConfig
+from rlrules.recipe.sampling import AnySamplingConfig
 from rlrules.rewards.base import ScorerConfig, scorer_config
 from rlrules.rewards.objective import AnyObjectiveConfig
 
@@ -86,6 +87,9 @@ class GrpoRecipe(Recipe):
     judges: dict[str, AnyJudgeConfig] = Field(default_factory=dict)
     rewards: dict[str, SerializeAsAny[ScorerConfig]] = Field(min_length=1)
     objective: AnyObjectiveConfig
+    sampling: AnySamplingConfig | None = Field(
+        None, description="How often each domain is drawn; null: TRL's order, each prompt once an epoch."
+    )
 
     @field_validator("rewards", mode="before")
     @classmethod

@@ -18,6 +18,7 @@ ENTRY_POINTS = "rlrules.scorers"
 
 # Import paths, so that a recipe pays only for the scorers it names.
 _BUILT_IN = {
+    "answer": "rlrules.rewards.answer:AnswerConfig",
     "format": "rlrules.rewards.format:FormatConfig",
     "gui": "rlrules.rewards.gui:GuiConfig",
     "jigsaw": "rlrules.rewards.jigsaw:JigsawConfig",
@@ -97,6 +98,9 @@ class ScorerConfig(BaseModel):
     """Whether the scorer reads a completion's token count or its truncation."""
     compares: ClassVar[bool] = False
     """Whether the scorer compares completions, as the objective `pairwise` needs."""
+
+    signal_metric: ClassVar[str] = ""
+    """Metric of its scores that says from 0 to 1 how right a completion is; empty where their value does."""
 
     type: str
     required: bool = Field(True, description="An unscored required reward blanks the completion's whole row.")

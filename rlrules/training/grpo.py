@@ -8,13 +8,18 @@ from accelerate.utils import gather
 from transformers import Trainer
 from trl import GRPOTrainer
 
+from rlrules.recipe.sampling import DomainAwareConfig
 from rlrules.recipe.schema import GrpoRecipe
 from rlrules.training.job import Job, told_rows
+from rlrules.training.sampling import DomainSampler
 from rlrules.training.scoring import Batch, BatchScorer
 from rlrules.training.state import Stateful
 from rlrules.types import Progress
 
 OVERRIDES = {
+    "_generate_and_score_completions": (
+        "(self, inputs: list[dict[str, torch.Tensor | typing.Any]]) -> dict[str, torch.Tensor | typing.Any]"
+    ),
     "_calculate_rewards": "(self, inputs, prompts, completions, completion_ids_list)",
 }
 """TRL's methods that this trainer replaces, with the signatures they must have; a test holds TRL to it."""
@@ -28,12 +33,24 @@ class RulesGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     Args:
         scorer: Scores a batch, on all ranks together.
+        sampler: Draws the prompts; None leaves them to TRL.
         arguments: As for TRL's trainer, without `reward_funcs`.
     """
 
-    def __init__(self, *, scorer: BatchScorer, **arguments: Any) -> None:
+    def __init__(self, *, scorer: BatchScorer, sampler: DomainSampler | None = None, **arguments: Any) -> None:
         super().__init__(reward_funcs=[objective], **arguments)
         self._scorer = scorer
+        self._sampler = sampler
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """One rollout, in training of the prompts that the sampler draws now: `inputs` were chosen a rollout ago."""
+        if self._sampler is not None and self.model.training:
+            drawn = self._sampler.draw(Progress(self.state.global_step + 1, self.state.max_steps))
+            repeated = [row for row in drawn for _ in range(self.num_generations)]
+            start = self.accelerator.process_index * len(inputs)
+            inputs = [self.train_dataset[row] for row in repeated[start : start + len(inputs)]]
+        made: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        return made
 
     def _calculate_rewards(
         self,
@@ -83,8 +100,21 @@ def make_trainer(job: Job) -> Trainer:
     unscored = recipe.objective.max_unscored
     if isinstance(rewards.engine.objective, Stateful):
         job.states["objective"] = rewards.engine.objective
-    scorer = BatchScorer(rewards.engine, rewards.judges, job.log, unscored, job.arguments.scale_rewards)
-    return RulesGRPOTrainer(scorer=scorer, **job.trainer_arguments("CAUSAL_LM"))
+    sampler = _sampler(recipe, job)
+    scorer = BatchScorer(rewards.engine, rewards.judges, job.log, unscored, job.arguments.scale_rewards, sampler)
+    return RulesGRPOTrainer(scorer=scorer, sampler=sampler, **job.trainer_arguments("CAUSAL_LM"))
+
+
+def _sampler(recipe: GrpoRecipe, job: Job) -> DomainSampler | None:
+    """The recipe's sampler, known to the checkpoints; None where it has none."""
+    if recipe.sampling is None:
+        return None
+    config, arguments = recipe.sampling, job.arguments
+    metric = recipe.rewards[config.signal].signal_metric if isinstance(config, DomainAwareConfig) else ""
+    prompts = arguments.generation_batch_size // arguments.num_generations
+    sampler = DomainSampler(config, job.prepared.train.rows, prompts, arguments.seed, metric)
+    job.states["sampling"] = sampler
+    return sampler
 
 
 def save(job: Job, trainer: Trainer, folder: Path) -> None:
