@@ -2,7 +2,6 @@
 
 import typer
 
-
 from rlrules.data.cli_gui_select import gui_select
 from rlrules.data.cli_reasoning import rule_reasoning
 from rlrules.data.cli_think_rm import think_rm

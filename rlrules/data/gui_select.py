@@ -219,33 +219,7 @@ async def select(
         DataError: The folder's answers are of another configuration, or an image cannot be read.
         JudgeError: The model answered nothing.
     """
-    asked = {
-        one.id: messages(one.row, one.size, config.actions, config.think, "point", config.frame) for one in candidates
-    }
-    sha = content_sha(judge_sha(config.judge), config.reward().model_dump(), asked)
-    log = StageLog(folder / "answers.jsonl", Tried, sha)
-    done = {line.id for line in log.lines if line.outcome != "failed"}
-    reward = config.reward()
-
-    room = asyncio.Semaphore(_ENCODED)
-
-    async def work(one: Candidate) -> None:
-        try:
-            async with room:
-                answer = await judge.ask(Question(with_pictures(asked[one.id]), TEMPLATE))
-        except JudgeFailure as failure:
-            told = f"judge {judge.name}: {failure}"
-            log.append([Tried(config_sha=sha, id=one.id, outcome="failed", problem=told)])
-            return
-        thought, said = thought_and_answer(answer)
-        outcome: Literal["right", "wrong"] = "right" if _right(reward, one, said) else "wrong"
-        log.append([Tried(config_sha=sha, id=one.id, outcome=outcome, text=said, thought=thought)])
-
-    await each("steps", [one for one in candidates if one.id not in done], work, tell)
-    latest = {line.id: line for line in log.lines}
-    if candidates and all(latest[one.id].outcome == "failed" for one in candidates):
-        first = latest[candidates[0].id].problem
-        raise JudgeError(f"none of {len(candidates)} questions was answered; the first: {first}")
+    latest = await _tried(config, candidates, judge, folder, tell)
     reasons = dict(left_out)
     wrong: list[Candidate] = []
     for one in candidates:
@@ -265,6 +239,39 @@ async def select(
         "selected": len(chosen),
     }
     return GuiSelection(len(chosen), counts, Counter(one.kind for one in chosen))
+
+
+async def _tried(
+    config: GuiSelectConfig, candidates: Sequence[Candidate], judge: Judge, folder: Path, tell: Tell
+) -> dict[str, Tried]:
+    """What the untouched model made of each step, by its id."""
+    reward = config.reward()
+    asked = {
+        one.id: messages(one.row, one.size, config.actions, config.think, "point", config.frame) for one in candidates
+    }
+    sha = content_sha(judge_sha(config.judge), reward.model_dump(), asked)
+    log = StageLog(folder / "answers.jsonl", Tried, sha)
+    done = {line.id for line in log.lines if line.outcome != "failed"}
+    room = asyncio.Semaphore(_ENCODED)
+
+    async def work(one: Candidate) -> None:
+        try:
+            async with room:
+                answer = await judge.ask(Question(with_pictures(asked[one.id]), TEMPLATE))
+        except JudgeFailure as failure:
+            told = f"judge {judge.name}: {failure}"
+            log.append([Tried(config_sha=sha, id=one.id, outcome="failed", problem=told)])
+            return
+        thought, said = thought_and_answer(answer)
+        outcome: Literal["right", "wrong"] = "right" if _right(reward, one, said) else "wrong"
+        log.append([Tried(config_sha=sha, id=one.id, outcome=outcome, text=said, thought=thought)])
+
+    await each("steps", [one for one in candidates if one.id not in done], work, tell)
+    latest = {line.id: line for line in log.lines}
+    if candidates and all(latest[one.id].outcome == "failed" for one in candidates):
+        first = latest[candidates[0].id].problem
+        raise JudgeError(f"none of {len(candidates)} questions was answered; the first: {first}")
+    return latest
 
 
 def with_pictures(asked: Sequence[Message]) -> tuple[Message, ...]:
