@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rlrules.data.comparisons import ComparisonsConfig
+from rlrules.data.constraints import ConstraintsConfig
 from rlrules.data.gui import GuiPromptsConfig
 from rlrules.data.jigsaw import JigsawPromptsConfig
 from rlrules.data.preferences import UltraFeedbackConfig, ultrafeedback_filter
@@ -17,6 +18,7 @@ from rlrules.errors import DataError
 __all__ = [
     "AnyPromptsConfig",
     "ComparisonsConfig",
+    "ConstraintsConfig",
     "CountTokens",
     "FilePromptsConfig",
     "GuiPromptsConfig",
@@ -81,6 +83,7 @@ AnyPromptsConfig = Annotated[
     | RuleReasoningConfig
     | RuleCollectionConfig
     | GuiPromptsConfig
-    | JigsawPromptsConfig,
+    | JigsawPromptsConfig
+    | ConstraintsConfig,
     Field(discriminator="type"),
 ]

@@ -73,7 +73,7 @@ def read_rows(path: str, split: str = "train") -> list[Row]:
         DataError: It cannot be had or has no such split.
     """
     local = Path(path)
-    if local.suffix == ".jsonl":
+    if local.name.endswith((".jsonl", ".jsonl.gz")):
         return [row for _, row in read_jsonl(local)]
     return list(open_dataset(path, split))
 

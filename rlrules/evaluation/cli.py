@@ -13,7 +13,7 @@ from rlrules.evaluation.cli_run import AsJson, Config, DryRun, Folder, Overrides
 from rlrules.terminal import told
 
 if TYPE_CHECKING:
-    from rlrules.evaluation.instruction_checks import Benchmark
+    from rlrules.rewards.instruction_checks import Benchmark
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 app.add_typer(judges_app)
@@ -346,7 +346,7 @@ def _instructions(
         from rlrules.errors import DataError
         from rlrules.evaluation.files import located, need, write_lines
         from rlrules.evaluation.ifeval import check_responses, instruction_metrics, read_prompts, row_of
-        from rlrules.evaluation.instruction_checks import prepare
+        from rlrules.rewards.instruction_checks import prepare
 
         prepare(nltk_data)
         lines = list(located(responses))

@@ -18,6 +18,7 @@ from rlrules.judges.verdict import THINK_OPEN, read_verdict
 from rlrules.models import resolve_model
 from rlrules.recipe.arguments import scale_problems, straddling
 from rlrules.recipe.build import Rewards, build_rewards
+from rlrules.recipe.entropy import entropy_problems
 from rlrules.recipe.evaluations import evaluation_problems, type_problems
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
 from rlrules.recipe.sampling import sampling_problems
@@ -72,6 +73,7 @@ def static_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments 
     problems += type_problems(loaded) + _peft_problems(loaded)
     if arguments is None:
         return problems
+    problems += entropy_problems(loaded, arguments)
     if arguments.eval_strategy != "no" and (data is None or data.eval is None):
         problems.append(loaded.problem(("training", "eval_strategy"), "there is no `data.eval` to evaluate on"))
     every = exact_resume_every(arguments)

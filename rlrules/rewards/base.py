@@ -19,6 +19,7 @@ ENTRY_POINTS = "rlrules.scorers"
 # Import paths, so that a recipe pays only for the scorers it names.
 _BUILT_IN = {
     "answer": "rlrules.rewards.answer:AnswerConfig",
+    "constraints": "rlrules.rewards.constraints:ConstraintsConfig",
     "format": "rlrules.rewards.format:FormatConfig",
     "gui": "rlrules.rewards.gui:GuiConfig",
     "jigsaw": "rlrules.rewards.jigsaw:JigsawConfig",
