@@ -22,12 +22,14 @@ class Section(BaseModel):
 class ModelSection(Section):
     """The model to train."""
 
-    name: str = Field(description="Hub id, folder, or package:NAME/FILE.gguf.")
+    name: str = Field(description="Hub id, folder, package:NAME/FILE.gguf, or tiny:qwen2_5_vl.")
     dtype: str = Field("float32", description="Type of the weights, by torch's name.")
     attn_implementation: str | None = Field(None, description="As in transformers; null lets it choose.")
     peft: dict[str, Any] | None = Field(None, description="Fields of peft's LoraConfig; null trains all weights.")
     chat_template: str | None = Field(None, description="A Jinja file; null: the tokenizer's own template.")
     think_seed: bool = Field(False, description="The template opens a thought wherever an answer is to be generated.")
+    min_pixels: int | None = Field(None, ge=1, description="Smaller images are enlarged; null: as the processor says.")
+    max_pixels: int | None = Field(None, ge=1, description="Larger images are shrunk; null: as the processor says.")
 
 
 class DataSection(Section):
@@ -62,6 +64,26 @@ class EvalSection(Section):
     overrides: dict[str, Any] = Field(default_factory=dict, description="Goes over what the file says.")
 
 
+class TeaSection(Section):
+    """Token-wise entropy-adaptive regularisation (Light-IF): an entropy bonus, spread over tokens by covariance."""
+
+    coef: float = Field(0.05, ge=0, allow_inf_nan=False, description="Mean bonus of a token's nat; 0: TRL's loss.")
+    temperature: float = Field(1.0, gt=0, allow_inf_nan=False, description="Of the softmax over covariances.")
+    cap: float = Field(100.0, gt=0, description="Most that a token gets, in multiples of coef; .inf: no bound.")
+    scope: Literal["sequence", "batch"] = Field(
+        "sequence", description="What the softmax goes over: one completion, or all of an optimiser step."
+    )
+
+
+class EntropySelection(Section):
+    """Fine-tuning on the tokens that the model does not cover yet (Light-IF)."""
+
+    coef: float = Field(
+        0.8, ge=0, allow_inf_nan=False, description="Entropy's weight in a token's rank, CE - coef * entropy."
+    )
+    keep: float = Field(0.8, gt=0, le=1, description="Share of a micro-batch's tokens that are learned; 1: all.")
+
+
 class Recipe(Section):
     """What the recipes of all methods have."""
 
@@ -88,6 +110,7 @@ class GrpoRecipe(Recipe):
     sampling: AnySamplingConfig | None = Field(
         None, description="How often each domain is drawn; null: TRL's order, each prompt once an epoch."
     )
+    tea: TeaSection | None = None
 
     @field_validator("rewards", mode="before")
     @classmethod
@@ -96,7 +119,8 @@ class GrpoRecipe(Recipe):
 
     def required_rewards(self) -> list[str]:
         """Names of the rewards without which a completion has none."""
-        return [name for name, reward in self.rewards.items() if reward.required]
+        optional = self.objective.optional()
+        return [name for name, reward in self.rewards.items() if reward.required and name not in optional]
 
 
 class SftRecipe(Recipe):
@@ -105,6 +129,7 @@ class SftRecipe(Recipe):
     method: Literal["sft"]
     model: ModelSection
     data: ConversationData
+    entropy_selection: EntropySelection | None = None
 
 
 class RewardModelRecipe(Recipe):

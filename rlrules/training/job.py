@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from datasets import Dataset
 from peft import LoraConfig
 from transformers import Trainer, TrainerCallback
 
 from rlrules.recipe.checks import Prepared
 from rlrules.recipe.schema import Recipe
+from rlrules.training.images import dataset_of
 from rlrules.training.log import RunLog
 from rlrules.training.state import Stateful
 
@@ -45,8 +45,8 @@ class Job:
         return {
             "model": self.prepared.model,
             "args": self.arguments,
-            "train_dataset": Dataset.from_list(list(self.prepared.train.rows)),
-            "eval_dataset": Dataset.from_list(list(held_out.rows)) if held_out else None,
+            "train_dataset": dataset_of(self.prepared.train.rows),
+            "eval_dataset": dataset_of(held_out.rows) if held_out else None,
             "processing_class": self.prepared.tokenizer,
             "peft_config": None if peft is None else LoraConfig(task_type=task, **peft),
             "callbacks": self.callbacks,
