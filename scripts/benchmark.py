@@ -17,6 +17,8 @@ from benchmarks.learning import learning  # noqa: E402
 from benchmarks.light_if import light_if  # noqa: E402
 from benchmarks.overhead import overhead  # noqa: E402
 from benchmarks.pairs import pairs  # noqa: E402
+from benchmarks.sampling import sampling  # noqa: E402
+from benchmarks.scoring_speed import speed  # noqa: E402
 from benchmarks.shorter import shorter  # noqa: E402
 from benchmarks.tea_step import tea_step  # noqa: E402
 from benchmarks.verdicts import verdicts  # noqa: E402
@@ -31,6 +33,8 @@ COMMANDS = (
     shorter,
     evaluation,
     judging,
+    sampling,
+    speed,
     light_if,
     tea_step,
     constraint_speed,
