@@ -11,6 +11,7 @@ prepare_environment()
 
 from benchmarks.comparisons import comparisons  # noqa: E402
 from benchmarks.evaluation import evaluation  # noqa: E402
+from benchmarks.jigsaw import jigsaw  # noqa: E402
 from benchmarks.judging import judging  # noqa: E402
 from benchmarks.learning import learning  # noqa: E402
 from benchmarks.overhead import overhead  # noqa: E402
@@ -19,7 +20,7 @@ from benchmarks.shorter import shorter  # noqa: E402
 from benchmarks.verdicts import verdicts  # noqa: E402
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
-for command in (verdicts, overhead, learning, pairs, comparisons, shorter, evaluation, judging):
+for command in (verdicts, overhead, learning, pairs, comparisons, shorter, evaluation, judging, jigsaw):
     app.command()(command)
 
 if __name__ == "__main__":
