@@ -25,6 +25,7 @@ _DRAWN = {
     "jigsaw_patches": "rlrules.data.jigsaw_images:draw_patches",
     "sample": "rlrules.data.image_sources:open_sample",
     "scene": "rlrules.data.synthetic_images:draw_scene",
+    "screen": "rlrules.data.screens:draw_screen",
 }
 
 
@@ -76,6 +77,11 @@ def open_image(reference: Reference) -> "Image":
 
 def data_url(reference: Reference) -> str:
     """The image as a PNG in a `data:` URL, as OpenAI's API takes it."""
+    return png_url(open_image(reference))
+
+
+def png_url(image: "Image") -> str:
+    """The same of pixels."""
     written = io.BytesIO()
-    open_image(reference).save(written, "PNG")
+    image.save(written, "PNG")
     return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()

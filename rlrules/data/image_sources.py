@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rlrules.data.rows import open_dataset
 from rlrules.data.synthetic_images import scene
 from rlrules.errors import DataError
 from rlrules.images import Reference
@@ -146,10 +147,4 @@ def open_sample(reference: dict[str, Any]) -> "Image":
 
 @cache
 def _hub(path: str, split: str) -> Any:
-    import datasets
-
-    try:
-        return datasets.load_dataset(path, split=split)
-    except Exception as error:
-        told = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        raise DataError(f"images {path!r}, split {split!r}: {told}") from error
+    return open_dataset(path, split)

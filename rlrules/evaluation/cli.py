@@ -13,7 +13,7 @@ from rlrules.evaluation.cli_run import AsJson, Config, DryRun, Folder, Overrides
 from rlrules.terminal import told
 
 if TYPE_CHECKING:
-    from rlrules.evaluation.instruction_checks import Benchmark
+    from rlrules.rewards.instruction_checks import Benchmark
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 app.add_typer(judges_app)
@@ -279,15 +279,19 @@ def arena_hard(
 
 @app.command()
 def gui(
-    predictions: Annotated[Path, typer.Option(help="A line per sample; points for grounding, actions for steps.")],
+    predictions: Annotated[Path, typer.Option(help="A line per sample: points or actions, or whole responses.")],
+    steps: Annotated[Path | None, typer.Option(help="AndroidControl's steps, {image, task, gt} each.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """GUI agents: clicks that hit their element, or whole steps, whichever the lines hold."""
     with told():
         from rlrules.evaluation.files import located
         from rlrules.evaluation.gui import action_metrics, grounding_metrics
+        from rlrules.evaluation.gui_steps import answered, read_steps
 
         lines = list(located(predictions))
+        if steps is not None:
+            lines = list(answered(read_steps(steps), lines))
         metrics = action_metrics(lines) if lines and "target" in lines[0][1] else grounding_metrics(lines)
     print_metrics(metrics, as_json)
 
@@ -342,7 +346,7 @@ def _instructions(
         from rlrules.errors import DataError
         from rlrules.evaluation.files import located, need, write_lines
         from rlrules.evaluation.ifeval import check_responses, instruction_metrics, read_prompts, row_of
-        from rlrules.evaluation.instruction_checks import prepare
+        from rlrules.rewards.instruction_checks import prepare
 
         prepare(nltk_data)
         lines = list(located(responses))

@@ -16,8 +16,8 @@ from rlrules.data.jigsaw_questions import relation_chances
 from rlrules.errors import DataError
 from rlrules.evaluation.files import need, refuse_again
 from rlrules.evaluation.stats import RESAMPLES, bootstrap
+from rlrules.rewards.boxes import iou
 from rlrules.rewards.jigsaw import HIT, judged, option_count, read, row_problem
-from rlrules.rewards.jigsaw_answers import iou
 
 FORMAT_WEIGHT = 0.5
 _GUESSES = 200

@@ -18,10 +18,13 @@ from rlrules.judges.verdict import THINK_OPEN, read_verdict
 from rlrules.models import resolve_model
 from rlrules.recipe.arguments import scale_problems, straddling
 from rlrules.recipe.build import Rewards, build_rewards
+from rlrules.recipe.entropy import entropy_problems
 from rlrules.recipe.evaluations import evaluation_problems, type_problems
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
+from rlrules.recipe.sampling import sampling_problems
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, RewardModelRecipe, SftRecipe
 from rlrules.rewards.advantages import DEFAULT_SCALE, named_scale
+from rlrules.rewards.base import ScorerConfig
 from rlrules.types import Message
 from rlrules.versions import version_problems
 
@@ -70,6 +73,7 @@ def static_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments 
     problems += type_problems(loaded) + _peft_problems(loaded)
     if arguments is None:
         return problems
+    problems += entropy_problems(loaded, arguments)
     if arguments.eval_strategy != "no" and (data is None or data.eval is None):
         problems.append(loaded.problem(("training", "eval_strategy"), "there is no `data.eval` to evaluate on"))
     every = exact_resume_every(arguments)
@@ -132,6 +136,7 @@ def check_training(
             found.append(loaded.problem(("data", part), str(error)))
     train, held_out = parts["train"], parts["eval"]
     if isinstance(recipe, GrpoRecipe):
+        found += _processor_problems(loaded.of(GrpoRecipe), tokenizer)
         found += _prompt_problems(loaded.of(GrpoRecipe), arguments, train, held_out, tokenizer)
     if found or train is None:
         raise RecipeError(list(dict.fromkeys(found)))
@@ -169,7 +174,28 @@ def ping_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:
                 asyncio.run(_seed(build_judge(name, alone), url or config.model, seeded[0]))
         except RlrulesError as error:
             problems.append(loaded.problem(("judges", name), str(error)))
+    return problems or _probe_problems(loaded.of(GrpoRecipe))
+
+
+def _probe_problems(loaded: LoadedRecipe) -> list[str]:
+    """A line for each reward whose judges, which all answer, get wrong what they must know."""
+    problems: list[str] = []
+    for name, reward in loaded.recipe.rewards.items():
+        configs = {judge: loaded.recipe.judges[judge] for judge in reward.judge_names()}
+        judges = {
+            judge: build_judge(judge, config.model_copy(update={"cache": False})) for judge, config in configs.items()
+        }
+        if problem := asyncio.run(_probed(reward, judges)):
+            problems.append(loaded.problem(("rewards", name), f"judge {', '.join(judges)} {problem}"))
     return problems
+
+
+async def _probed(reward: ScorerConfig, judges: Mapping[str, Judge]) -> str:
+    try:
+        return await reward.probe(judges)
+    finally:
+        for judge in judges.values():
+            await judge.close()
 
 
 def exact_resume_every(arguments: "TrainingArguments") -> int:
@@ -285,6 +311,13 @@ def _rows(recipe: Recipe, part: str, tokenizer: Any, arguments: "TrainingArgumen
     return prompts
 
 
+def _processor_problems(loaded: LoadedRecipe, processor: Any) -> list[str]:
+    if processor is None:
+        return []
+    told = ((name, reward.processor_problem(processor)) for name, reward in loaded.recipe.rewards.items())
+    return [loaded.problem(("rewards", name), problem) for name, problem in told if problem]
+
+
 def _prompt_problems(
     loaded: LoadedRecipe, arguments: "GRPOConfig | None", train: Rows | None, held: Rows | None, tokenizer: Any
 ) -> list[str]:
@@ -293,6 +326,8 @@ def _prompt_problems(
         if prompts is not None:
             problems += _column_problems(loaded, part, prompts.rows)
             problems += _image_problems(loaded, part, prompts.rows, tokenizer)
+    if train is not None and (sampling := loaded.recipe.sampling) is not None:
+        problems += sampling_problems(loaded, sampling, arguments, train.rows)
     if arguments is None:
         return problems
     needed = (arguments.generation_batch_size or 1) // arguments.num_generations

@@ -7,13 +7,13 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from rlrules.rewards.base import Context, PointwiseScorer, Resources, ScorerConfig
+from rlrules.rewards.boxes import iou
 from rlrules.rewards.jigsaw_answers import (
     KINDS,
     LETTERS,
     Answer,
     Question,
     connection_score,
-    iou,
     patch_score,
     read_answer,
 )

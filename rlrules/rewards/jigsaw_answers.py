@@ -126,15 +126,6 @@ def connection_score(found: Sequence[int], right: Sequence[int], rows: int, colu
     return len(wanted & got) / len(wanted) if wanted else 1.0
 
 
-def iou(first: Sequence[float], second: Sequence[float]) -> float:
-    """Intersection over union of two boxes {left, top, right, bottom}, as continuous areas."""
-    across = min(first[2], second[2]) - max(first[0], second[0])
-    down = min(first[3], second[3]) - max(first[1], second[1])
-    shared = max(across, 0.0) * max(down, 0.0)
-    whole = sum(abs((box[2] - box[0]) * (box[3] - box[1])) for box in (first, second)) - shared
-    return shared / whole if whole > 0 else 0.0
-
-
 def _read_grid(section: str, size: int) -> Answer:
     found = read_indices(section, size)
     if found is None:

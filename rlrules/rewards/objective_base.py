@@ -30,7 +30,23 @@ class Outcome:
 
 
 class Objective(Protocol):
-    """Turns all scorers' answers on one group into rewards."""
+    """Turns all scorers' answers on one group into rewards.
+
+    One with a running state has `state` and `restore` as well, which checkpoints save and give back.
+    """
+
+    def first(self) -> Collection[str]:
+        """Rewards that are scored before all others of a group, for `spares`."""
+        return ()
+
+    def spares(self, name: str, scored: Mapping[str, Scored]) -> str:
+        """Why a reward need not be scored for a group, in words; empty where it must.
+
+        Args:
+            name: A reward that is not among the first.
+            scored: What the first say of the group.
+        """
+        return ""
 
     def combine(self, group: Group, scored: Mapping[str, Scored], blanked: Sequence[bool]) -> Outcome:
         """Combine one group's scores.
@@ -52,6 +68,14 @@ class Objective(Protocol):
         """
         return outcome
 
+    def learn(self, totals: Sequence[float]) -> None:
+        """Learn from a batch that is trained on, once it is settled; the same on all ranks.
+
+        Args:
+            totals: As for `settle`.
+        """
+        return None
+
 
 class ObjectiveConfig(BaseModel):
     """Fields that every objective has."""
@@ -62,6 +86,8 @@ class ObjectiveConfig(BaseModel):
     """Whether its rewards are advantages already, which TRL must not scale again."""
     compares: ClassVar[bool] = False
     """Whether it needs a reward that compares completions."""
+    needs_tokens: ClassVar[bool] = False
+    """Whether it reads a completion's token count."""
 
     max_unscored: float = Field(
         0.05, ge=0, le=1, description="Share of completions without a required score past which the run stops."
@@ -73,6 +99,10 @@ class ObjectiveConfig(BaseModel):
     def rewards_used(self) -> Collection[str]:
         """Names of the rewards that the objective reads."""
         raise NotImplementedError  # pragma: no cover
+
+    def optional(self) -> Collection[str]:
+        """Rewards among these without which a completion still has one, whatever their own sections say."""
+        return ()
 
     def build(self) -> Objective:
         """Make the objective."""

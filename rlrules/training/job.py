@@ -1,6 +1,6 @@
 """What every method's trainer is made from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from rlrules.recipe.checks import Prepared
 from rlrules.recipe.schema import Recipe
 from rlrules.training.images import dataset_of
 from rlrules.training.log import RunLog
+from rlrules.training.state import Stateful
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Job:
         prepared: Model, tokenizer, rows, rewards.
         log: Where lines go; None on all ranks but the first.
         callbacks: Of the trainer.
+        states: What the method's parts learn beside the weights, by name; it is saved in checkpoints and restored from
+            the one that the run goes on from. `make_trainer` adds to it.
     """
 
     recipe: Recipe
@@ -30,6 +33,7 @@ class Job:
     prepared: Prepared
     log: RunLog | None
     callbacks: list[TrainerCallback]
+    states: dict[str, Stateful] = field(default_factory=dict)
 
     def trainer_arguments(self, task: str) -> dict[str, Any]:
         """The arguments that TRL's trainers share.

@@ -34,6 +34,7 @@ from rlrules.training.console import Console
 from rlrules.training.evaluation import evaluate
 from rlrules.training.job import Job, Method
 from rlrules.training.log import RECIPE, RunLog
+from rlrules.training.state import StateCallback, Stateful, read_states, restore_states
 
 METHODS: dict[str, Method] = {"grpo": grpo, "sft": sft, "reward_model": reward_model}
 T = TypeVar("T")
@@ -72,7 +73,7 @@ def train(path: str | Path, overrides: Sequence[str] = (), resume: str | None = 
     arguments, problems = arguments_or_problems(loaded, folder)
     if arguments is not None and arguments.use_cpu:
         # Launchers give each process one thread; the cores are this run's to share among its ranks.
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        torch.set_num_threads(max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     with _process_group():
         try:
             prepared = check_training(loaded, arguments, problems)
@@ -115,14 +116,17 @@ def _train(
     resumed_at = (checkpoint_step(checkpoint) or 0) if checkpoint else 0
     log = RunLog(folder, resumed_at) if state.is_main_process else None
     stop = StopOnSignal(exact_resume_every(arguments))
-    callbacks = [stop, CheckpointMarker(), *([MetricsCallback(log), Console()] if log else [])]
-    job = Job(loaded.recipe, arguments, prepared, log, callbacks)
+    states: dict[str, Stateful] = {}
+    callbacks = [stop, StateCallback(states), CheckpointMarker(), *([MetricsCallback(log), Console()] if log else [])]
+    job = Job(loaded.recipe, arguments, prepared, log, callbacks, states)
     method = METHODS[loaded.recipe.method]
     if state.is_main_process:
         begun = f"going on from {checkpoint}" if checkpoint else "a new run"
         print(f"{method.layout(job, state.num_processes)}; {begun}", flush=True)
     trainer = method.make_trainer(job)
     trainer.remove_callback(PrinterCallback)
+    if checkpoint:
+        restore_states(checkpoint, _on_first_rank(lambda: read_states(checkpoint)), states)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop.received is None:
         method.save(job, trainer, folder / "model")
@@ -166,6 +170,11 @@ def _on_first_rank(work: Callable[[], T]) -> T:
         raise box[1]
     result: T = box[0]
     return result
+
+
+def _cores() -> int:
+    """Cores that this process may use: of a container or under taskset fewer than there are."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

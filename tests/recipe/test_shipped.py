@@ -25,7 +25,9 @@ def _root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made_earlier(folder: Path, path: Path) -> list[str]:
     """Overrides that name what a recipe takes from the command before it."""
-    if not path.stem.startswith("think_rm"):
+    if path.stem == "ui_r1_efficient_2":
+        return ["model.name=tiny:qwen2_5_vl"]
+    if not path.stem.startswith("think_rm") and path.stem != "light_if_sft":
         return []
     row = {"prompt": "Which?", "completion": "<think>\nHm.\n</think>\n\n<answer>A</answer>"}
     (folder / "accepted.jsonl").write_text(json.dumps(row) + "\n")
