@@ -108,8 +108,9 @@ def _groups(loaded: LoadedRecipe, path: Path, numbered: Sequence[tuple[int, dict
         row = _row(loaded, line, where)
         key = json.dumps(line["group"] if line.get("group") is not None else prompt, sort_keys=True)
         group = groups.setdefault(key, _Lines(where, prompt, row))
-        read = {column for reward in loaded.recipe.rewards.values() for column in reward.columns()}
-        if group.prompt != prompt or any(group.row[column] != row[column] for column in read):
+        rewards = loaded.recipe.rewards.values()
+        read = {column for reward in rewards for column in (*reward.columns(), *reward.optional_columns())}
+        if group.prompt != prompt or any(group.row.get(column) != row.get(column) for column in read):
             # A group is one data row sampled several times: a second row would be scored against the first.
             raise DataError(f"{where}: group {key[:60]} has another prompt or other columns in an earlier line")
         group.indices.append(index)

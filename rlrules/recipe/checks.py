@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlrules.data.prompts_base import CountTokens
@@ -11,6 +12,7 @@ from rlrules.data.rows import Rows
 from rlrules.data.tokenizers import counter_of, load_tokenizer
 from rlrules.data.tokens import conversation_rows, preference_rows
 from rlrules.errors import DataError, RecipeError, RlrulesError
+from rlrules.images import open_image, references
 from rlrules.judges import Judge, JudgeFailure, Question, build_judge
 from rlrules.judges.verdict import THINK_OPEN, read_verdict
 from rlrules.models import resolve_model
@@ -19,8 +21,10 @@ from rlrules.recipe.build import Rewards, build_rewards
 from rlrules.recipe.entropy import entropy_problems
 from rlrules.recipe.evaluations import evaluation_problems, type_problems
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
+from rlrules.recipe.sampling import sampling_problems
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, RewardModelRecipe, SftRecipe
 from rlrules.rewards.advantages import DEFAULT_SCALE, named_scale
+from rlrules.rewards.base import ScorerConfig
 from rlrules.types import Message
 from rlrules.versions import version_problems
 
@@ -132,7 +136,8 @@ def check_training(
             found.append(loaded.problem(("data", part), str(error)))
     train, held_out = parts["train"], parts["eval"]
     if isinstance(recipe, GrpoRecipe):
-        found += _prompt_problems(loaded.of(GrpoRecipe), arguments, train, held_out)
+        found += _processor_problems(loaded.of(GrpoRecipe), tokenizer)
+        found += _prompt_problems(loaded.of(GrpoRecipe), arguments, train, held_out, tokenizer)
     if found or train is None:
         raise RecipeError(list(dict.fromkeys(found)))
     return Prepared(model, tokenizer, train, held_out, rewards)
@@ -169,7 +174,28 @@ def ping_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:
                 asyncio.run(_seed(build_judge(name, alone), url or config.model, seeded[0]))
         except RlrulesError as error:
             problems.append(loaded.problem(("judges", name), str(error)))
+    return problems or _probe_problems(loaded.of(GrpoRecipe))
+
+
+def _probe_problems(loaded: LoadedRecipe) -> list[str]:
+    """A line for each reward whose judges, which all answer, get wrong what they must know."""
+    problems: list[str] = []
+    for name, reward in loaded.recipe.rewards.items():
+        configs = {judge: loaded.recipe.judges[judge] for judge in reward.judge_names()}
+        judges = {
+            judge: build_judge(judge, config.model_copy(update={"cache": False})) for judge, config in configs.items()
+        }
+        if problem := asyncio.run(_probed(reward, judges)):
+            problems.append(loaded.problem(("rewards", name), f"judge {', '.join(judges)} {problem}"))
     return problems
+
+
+async def _probed(reward: ScorerConfig, judges: Mapping[str, Judge]) -> str:
+    try:
+        return await reward.probe(judges)
+    finally:
+        for judge in judges.values():
+            await judge.close()
 
 
 def exact_resume_every(arguments: "TrainingArguments") -> int:
@@ -263,7 +289,8 @@ def _tokenizer(path: str, model: ModelSection, recipe: Recipe) -> Any:
     # As TRL loads it where it is left to it.
     sides = {"padding_side": "left", "truncation_side": "left"} if isinstance(recipe, GrpoRecipe) else {}
     end = recipe.training.get("eos_token")
-    return load_tokenizer(path, model.chat_template, model.think_seed, end, **sides)
+    pixels = (model.min_pixels, model.max_pixels)
+    return load_tokenizer(path, model.chat_template, model.think_seed, end, pixels, **sides)
 
 
 def _rows(recipe: Recipe, part: str, tokenizer: Any, arguments: "TrainingArguments | None") -> Rows | None:
@@ -284,13 +311,23 @@ def _rows(recipe: Recipe, part: str, tokenizer: Any, arguments: "TrainingArgumen
     return prompts
 
 
+def _processor_problems(loaded: LoadedRecipe, processor: Any) -> list[str]:
+    if processor is None:
+        return []
+    told = ((name, reward.processor_problem(processor)) for name, reward in loaded.recipe.rewards.items())
+    return [loaded.problem(("rewards", name), problem) for name, problem in told if problem]
+
+
 def _prompt_problems(
-    loaded: LoadedRecipe, arguments: "GRPOConfig | None", train: Rows | None, held: Rows | None
+    loaded: LoadedRecipe, arguments: "GRPOConfig | None", train: Rows | None, held: Rows | None, tokenizer: Any
 ) -> list[str]:
     problems: list[str] = []
     for part, prompts in (("train", train), ("eval", held)):
         if prompts is not None:
             problems += _column_problems(loaded, part, prompts.rows)
+            problems += _image_problems(loaded, part, prompts.rows, tokenizer)
+    if train is not None and (sampling := loaded.recipe.sampling) is not None:
+        problems += sampling_problems(loaded, sampling, arguments, train.rows)
     if arguments is None:
         return problems
     needed = (arguments.generation_batch_size or 1) // arguments.num_generations
@@ -301,20 +338,38 @@ def _prompt_problems(
 
 
 def _column_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    problems: list[str] = []
-    for name, reward in loaded.recipe.rewards.items():
-        found: list[str] = []
-        for column in reward.columns():
-            lacking = [number for number, row in enumerate(rows, 1) if row.get(column) is None]
-            if lacking:
-                there = sorted(set().union(*rows))
-                message = f"reward {name!r} needs the column {column!r}, row {lacking[0]} lacks it"
-                found.append(message + did_you_mean(column, there))
-        if not found:
-            wrong = ((number, reward.row_problem(row)) for number, row in enumerate(rows, 1))
-            found = [f"reward {name!r}, row {number}: {problem}" for number, problem in wrong if problem][:1]
-        problems += [loaded.problem(("data", part), message) for message in found]
-    return problems
+    """For every reward, each column that a row lacks; where none does, the first row that it cannot score against."""
+    lacking: dict[tuple[str, str], str] = {}
+    unsound: dict[str, str] = {}
+    # Once through the rows: some are made as they are taken.
+    for number, row in enumerate(rows, 1):
+        for name, reward in loaded.recipe.rewards.items():
+            missing = [column for column in reward.columns() if row.get(column) is None]
+            for column in missing:
+                if (name, column) not in lacking:
+                    message = f"reward {name!r} needs the column {column!r}, row {number} lacks it"
+                    lacking[name, column] = message + did_you_mean(column, sorted(set().union(*rows)))
+            if not missing and name not in unsound and (problem := reward.row_problem(row)):
+                unsound[name] = f"reward {name!r}, row {number}: {problem}"
+    found = list(lacking.values())
+    found += [message for name, message in unsound.items() if not any(name == reward for reward, _ in lacking)]
+    return [loaded.problem(("data", part), message) for message in found]
+
+
+def _image_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> list[str]:
+    """A line where the model cannot see, or an image cannot be had: files must be there, the first must open."""
+    try:
+        held = [(number, found) for number, row in enumerate(rows, 1) for found in references(row["prompt"])]
+        if held and tokenizer is not None and not hasattr(tokenizer, "image_processor"):
+            return [loaded.problem(("model", "name"), f"data.{part} holds images, and this model sees none")]
+        for number, found in held:
+            if isinstance(found, str) and not Path(found).is_file():
+                return [loaded.problem(("data", part), f"row {number}: image {found} does not exist")]
+        if held:
+            open_image(held[0][1])
+    except DataError as error:
+        return [loaded.problem(("data", part), str(error))]
+    return []
 
 
 def _peft_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:

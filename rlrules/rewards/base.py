@@ -18,13 +18,18 @@ ENTRY_POINTS = "rlrules.scorers"
 
 # Import paths, so that a recipe pays only for the scorers it names.
 _BUILT_IN = {
+    "answer": "rlrules.rewards.answer:AnswerConfig",
     "constraints": "rlrules.rewards.constraints:ConstraintsConfig",
     "format": "rlrules.rewards.format:FormatConfig",
+    "gui": "rlrules.rewards.gui:GuiConfig",
+    "jigsaw": "rlrules.rewards.jigsaw:JigsawConfig",
     "length": "rlrules.rewards.length:LengthConfig",
+    "outcome": "rlrules.rewards.outcome:OutcomeConfig",
     "preference": "rlrules.rewards.preference:PreferenceConfig",
     "regex": "rlrules.rewards.format:RegexConfig",
     "reward_model": "rlrules.rewards.reward_model:RewardModelConfig",
     "rules": "rlrules.rewards.rules:RulesConfig",
+    "thinking": "rlrules.rewards.thinking:ThinkingConfig",
     "verdict": "rlrules.rewards.verdict:VerdictConfig",
 }
 
@@ -74,9 +79,15 @@ def unscored(error: BaseException) -> Score:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a scorer may need to be built: the recipe's judges, by name."""
+    """What a scorer may need to be built.
+
+    Attributes:
+        judges: The recipe's judges, by name.
+        max_completion_length: Most tokens of a completion, where the recipe says.
+    """
 
     judges: Mapping[str, Judge] = field(default_factory=dict)
+    max_completion_length: int | None = None
 
 
 class ScorerConfig(BaseModel):
@@ -89,6 +100,9 @@ class ScorerConfig(BaseModel):
     compares: ClassVar[bool] = False
     """Whether the scorer compares completions, as the objective `pairwise` needs."""
 
+    signal_metric: ClassVar[str] = ""
+    """Metric of its scores that says from 0 to 1 how right a completion is; empty where their value does."""
+
     type: str
     required: bool = Field(True, description="An unscored required reward blanks the completion's whole row.")
 
@@ -96,8 +110,16 @@ class ScorerConfig(BaseModel):
         """Columns of the data that the scorer reads."""
         return ()
 
+    def optional_columns(self) -> tuple[str, ...]:
+        """Columns that the scorer reads too where a row has them."""
+        return ()
+
     def row_problem(self, row: Mapping[str, Any]) -> str:
         """Why a row whose columns are all there cannot be scored against, in words; empty where it can."""
+        return ""
+
+    def processor_problem(self, processor: Any) -> str:
+        """Why the model's processor does not go with the scorer, with the remedy; empty where it does."""
         return ""
 
     def judge_names(self) -> tuple[str, ...]:
@@ -107,6 +129,17 @@ class ScorerConfig(BaseModel):
     def seeded_judges(self) -> tuple[str, ...]:
         """Judges whose served chat template must open the thought."""
         return ()
+
+    async def probe(self, judges: Mapping[str, Judge]) -> str:
+        """Ask judges what they must get right before anything is trained.
+
+        Args:
+            judges: Those of `judge_names`, by name, that answer at all.
+
+        Returns:
+            What they got wrong, with the remedy; empty where nothing.
+        """
+        return ""
 
     def calls_per_completion(self) -> float:
         """Judge calls for one completion, nothing cached; for estimates."""

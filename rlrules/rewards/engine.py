@@ -98,15 +98,42 @@ class RewardEngine:
             for group, outcome in zip(groups, settled, strict=True)
         ]
 
-    async def _score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
-        pairs = [(group, name) for group in groups for name in self._scorers]
-        answers = iter(await asyncio.gather(*(self._one(group, name) for group, name in pairs)))
-        return [self._combine(group, {name: next(answers) for name in self._scorers}) for group in groups]
+    def learn(self, batch: Sequence[float]) -> None:
+        """Let the objective learn from a batch that is trained on.
 
-    async def _one(self, group: Group, name: str) -> Scored:
+        Args:
+            batch: As for `settle`.
+        """
+        self._objective.learn(batch)
+
+    @property
+    def objective(self) -> Objective:
+        """What combines the scores."""
+        return self._objective
+
+    async def _score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
+        until = asyncio.get_running_loop().time() + self._deadline_s
+        return await asyncio.gather(*(self._group(group, until) for group in groups))
+
+    async def _group(self, group: Group, until: float) -> ScoredGroup:
+        first = [name for name in self._scorers if name in self._objective.first()]
+        early = await self._all(group, first, until)
+        spared = {name: self._objective.spares(name, early) for name in self._scorers if name not in early}
+        late = await self._all(group, [name for name, reason in spared.items() if not reason], until)
+        nothing = {name: Score.unscored(reason) for name, reason in spared.items() if reason}
+        none = {name: _none(len(group.completions), score) for name, score in nothing.items()}
+        found = {**early, **late, **none}
+        return self._combine(group, {name: found[name] for name in self._scorers})
+
+    async def _all(self, group: Group, names: Sequence[str], until: float) -> dict[str, Scored]:
+        answers = await asyncio.gather(*(self._one(group, name, until) for name in names))
+        return dict(zip(names, answers, strict=True))
+
+    async def _one(self, group: Group, name: str, until: float) -> Scored:
         expected = len(group.completions)
         try:
-            scored = await asyncio.wait_for(self._scorers[name].score(group), self._deadline_s)
+            async with asyncio.timeout_at(until):
+                scored = await self._scorers[name].score(group)
         except TimeoutError:
             return _none(expected, Score.unscored(f"reward {name}: no score within {self._deadline_s:g} s"))
         except Exception as error:

@@ -1,28 +1,22 @@
 """Instructions that a program can verify (IFEval, IFBench): an adapter over the checkers of `if-verifiable`.
 
-What the checkers draw at random comes from a seed per instruction, and symbols that are no letters are counted as
-they stand, where the reference counts a random letter instead.
+What the checkers draw at random comes from a seed per instruction.
 """
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from rlrules.errors import DataError
 from rlrules.judges.verdict import THINK_OPEN, after_thought
+from rlrules.rewards.instruction_mending import mended
 
 Benchmark = Literal["ifeval", "ifbench"]
-
-_LETTERS = "keywords:letter_frequency"
-_SPAN = "repeat:repeat_span"
-_DETECTING = ("language:response_language", "change_case:english_capital", "change_case:english_lowercase")
-# Enough texts for a rollout, with the variants that loose checks look at.
-_LANGUAGES_KEPT = 16384
 
 
 class Checker(Protocol):
@@ -221,65 +215,7 @@ def registry(benchmark: Benchmark, reference_rng: bool = False) -> Mapping[str, 
         raise DataError(f"the checkers cannot be loaded ({error}); run: pip install 'rlrules[ifeval]'") from error
     finally:
         nltk.download = download
-    if benchmark == "ifbench":
-        return found | {_SPAN: _from_zero(found[_SPAN])}
-    found |= zip(_DETECTING, _with_one_detection(*(found[name] for name in _DETECTING)), strict=True)
-    return found if reference_rng else found | {_LETTERS: _literal(found[_LETTERS])}
-
-
-def _literal(letters: Any) -> Any:
-    class LiteralLetters(letters):  # type: ignore[misc]
-        """Counts the symbol that is asked for, letter or not."""
-
-        def build_description(self, *, letter: str | None = None, **others: Any) -> Any:
-            described = super().build_description(letter=letter, **others)
-            if letter is not None:
-                self._letter = letter.strip().lower()
-            return described
-
-    return LiteralLetters
-
-
-def _from_zero(span: Any) -> Any:
-    class FromZero(span):  # type: ignore[misc]
-        """Takes a span that begins at the first word as it is; the reference draws another beginning."""
-
-        def build_description(self, *, n_start: int | None = None, **others: Any) -> Any:
-            described = super().build_description(n_start=n_start, **others)
-            if n_start is not None:
-                self._n_start = n_start
-            return described
-
-    return FromZero
-
-
-@lru_cache(maxsize=_LANGUAGES_KEPT)
-def _language(text: str) -> str | None:
-    """The language that langdetect finds; None where it finds none, for which the checkers let a text pass."""
-    import langdetect
-
-    try:
-        return str(langdetect.detect(text))
-    except langdetect.LangDetectException:
-        return None
-
-
-def _with_one_detection(language: Any, capitals: Any, lowercase: Any) -> list[Any]:
-    """The kinds that detect a language: once per text, however many of them ask."""
-
-    class Language(language):  # type: ignore[misc]
-        def check_following(self, value: str) -> bool:
-            return _language(value) in (None, self._language)
-
-    class Capitals(capitals):  # type: ignore[misc]
-        def check_following(self, value: str) -> bool:
-            return value.isupper() and _language(value) in (None, "en")
-
-    class Lowercase(lowercase):  # type: ignore[misc]
-        def check_following(self, value: str) -> bool:
-            return value.islower() and _language(value) in (None, "en")
-
-    return [Language, Capitals, Lowercase]
+    return mended(found, reference_rng)
 
 
 @contextmanager

@@ -3,7 +3,9 @@
 import inspect
 
 import pytest
+from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer, SFTTrainer
+from trl.trainer.utils import identity
 
 from rlrules.training import grpo, sft
 from rlrules.training.grpo import RulesGRPOTrainer
@@ -35,6 +37,15 @@ def test_trl_still_calls_it_where_rewards_are_made() -> None:
     source = inspect.getsource(GRPOTrainer._generate_and_score_completions)
     assert "self._calculate_rewards(inputs, prompts, completions, completion_ids_list)" in source
     assert "torch.isnan(rewards_per_func).all(dim=1)" in source, "rows without a reward must stay out of the baseline"
+
+
+def test_trl_still_generates_once_a_rollout_and_takes_rows_as_they_are() -> None:
+    source = inspect.getsource(GRPOTrainer._prepare_inputs)
+    assert source.count("self._generate_and_score_completions(generation_batch)") == 2, "one in training, one in eval"
+    assert "generate_every = self.args.steps_per_generation * self.num_iterations" in source
+    assert identity([{"prompt": "a"}]) == [{"prompt": "a"}]
+    assert "self.train_dataset = train_dataset" in inspect.getsource(Trainer.__init__)
+    assert "data_collator=identity" in inspect.getsource(GRPOTrainer.__init__)
 
 
 @pytest.mark.parametrize("name", ["_log_metric", "num_generations", "num_generations_eval", "eos_token_ids"])
