@@ -23,7 +23,6 @@ from benchmarks.scoring_speed import speed  # noqa: E402
 from benchmarks.shorter import shorter  # noqa: E402
 from benchmarks.tea_step import tea_step  # noqa: E402
 from benchmarks.trust import trust  # noqa: E402
-from benchmarks.trust import trust  # noqa: E402
 from benchmarks.verdicts import verdicts  # noqa: E402
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
