@@ -12,6 +12,7 @@ prepare_environment()
 from benchmarks.comparisons import comparisons  # noqa: E402
 from benchmarks.constraint_speed import constraint_speed  # noqa: E402
 from benchmarks.evaluation import evaluation  # noqa: E402
+from benchmarks.jigsaw import jigsaw  # noqa: E402
 from benchmarks.judging import judging  # noqa: E402
 from benchmarks.learning import learning  # noqa: E402
 from benchmarks.light_if import light_if  # noqa: E402
@@ -34,6 +35,7 @@ COMMANDS = (
     shorter,
     evaluation,
     judging,
+    jigsaw,
     sampling,
     speed,
     light_if,

@@ -13,6 +13,7 @@ from rlrules.recipe.arguments import grpo_arguments, training_arguments
 from rlrules.recipe.checks import check_training, exact_resume_every, static_problems
 from rlrules.recipe.estimate import estimate
 from rlrules.recipe.load import load_config, load_recipe
+from rlrules.recipe.sampling import DomainAwareConfig
 from rlrules.recipe.schema import GrpoRecipe
 from rlrules.rewards.objective_trust import TrustConfig
 
@@ -28,6 +29,11 @@ def _root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made_earlier(folder: Path, path: Path) -> list[str]:
     """Overrides that name what a recipe takes from the command before it."""
+    if path.stem == "trust_grpo":
+        return [f"model.name={POLICY}"]
+    if path.stem == "thinking_reward_model":
+        (folder / "train.jsonl").write_text(json.dumps({"prompt": "How good?", "completion": "0.7"}) + "\n")
+        return [f"data.train.path={folder / 'train.jsonl'}"]
     if path.stem == "trust_grpo":
         return [f"model.name={POLICY}"]
     if path.stem == "thinking_reward_model":
@@ -157,6 +163,20 @@ def test_pairwise_s_numbers() -> None:
     baseline = load_recipe("recipes/pointwise_baseline.yaml").recipe
     assert not baseline.judges and list(baseline.rewards) == ["reward_model"]
     assert baseline.training == loaded.recipe.training | {"scale_rewards": "group"}
+
+
+def test_rule_reasoner_s_numbers() -> None:
+    loaded = load_recipe("recipes/rule_reasoner.yaml")
+    arguments, sampling = grpo_arguments(loaded, Path("runs/x")), loaded.recipe.sampling
+    ranks = 4
+    rollout = arguments.per_device_train_batch_size * arguments.steps_per_generation * ranks
+    assert rollout == 64 * 64 and arguments.num_generations == 64
+    # One optimiser step of each rollout.
+    assert arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * ranks == rollout
+    assert exact_resume_every(arguments) == 1
+    assert (arguments.beta, arguments.epsilon, arguments.learning_rate, arguments.temperature) == (0, 0.2, 1e-6, 0.8)
+    assert isinstance(sampling, DomainAwareConfig)
+    assert (sampling.alpha, sampling.temperature, sampling.epsilon) == (0.5, 0.5, 0.1)
 
 
 @pytest.mark.parametrize(("name", "steps"), [("jigsaw_r1", 2000), ("jigsaw_r1_think", 1000)])
