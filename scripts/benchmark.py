@@ -12,6 +12,7 @@ prepare_environment()
 from benchmarks.comparisons import comparisons  # noqa: E402
 from benchmarks.constraint_speed import constraint_speed  # noqa: E402
 from benchmarks.evaluation import evaluation  # noqa: E402
+from benchmarks.jigsaw import jigsaw  # noqa: E402
 from benchmarks.judging import judging  # noqa: E402
 from benchmarks.learning import learning  # noqa: E402
 from benchmarks.light_if import light_if  # noqa: E402
@@ -21,6 +22,7 @@ from benchmarks.sampling import sampling  # noqa: E402
 from benchmarks.scoring_speed import speed  # noqa: E402
 from benchmarks.shorter import shorter  # noqa: E402
 from benchmarks.tea_step import tea_step  # noqa: E402
+from benchmarks.trust import trust  # noqa: E402
 from benchmarks.verdicts import verdicts  # noqa: E402
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
@@ -33,11 +35,13 @@ COMMANDS = (
     shorter,
     evaluation,
     judging,
+    jigsaw,
     sampling,
     speed,
     light_if,
     tea_step,
     constraint_speed,
+    trust,
 )
 for command in COMMANDS:
     app.command()(command)

@@ -59,7 +59,8 @@ def test_regex() -> None:
 
 def test_unknown_types_name_what_was_meant() -> None:
     assert known_types() == [
-        *("format", "gui", "jigsaw", "length", "preference", "regex", "reward_model", "rules", "verdict")
+        *("answer", "constraints", "format", "gui", "jigsaw", "length", "outcome", "preference", "regex"),
+        *("reward_model", "rules", "thinking", "verdict"),
     ]
     with pytest.raises(ValueError, match="did you mean 'length'"):
         scorer_config({"type": "lenght"})
