@@ -1,4 +1,4 @@
-"""The command line: `rlrules check|score|rules|data|eval|report`."""
+"""The command line: `rlrules check|score|serve|rules|data|eval|report`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -65,6 +65,15 @@ def score(
         means.add_row(name, "-" if mean is None else f"{mean:.4f}", str(summary.unscored[name]))
     means.add_row("objective", "-" if summary.reward is None else f"{summary.reward:.4f}", "")
     Console().print(means)
+
+
+@app.command()
+def serve(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Serve a recipe's rewards to any trainer, until SIGTERM."""
+    with told():
+        from rlrules.serving.run import serve as run
+
+        run(recipe, overrides or ())
 
 
 @app.command()

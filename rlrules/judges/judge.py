@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from rlrules.errors import JudgeError
 from rlrules.judges.base import Answer, Backend, JudgeConfig, JudgeFailure, Question, Usage
 from rlrules.judges.cache import AnswerCache, answer_key
 from rlrules.judges.loop import on_judge_loop
 from rlrules.judges.verdict import read_verdict, told_by_one_token
 from rlrules.types import Message
+
+CANARY = Question(({"role": "user", "content": "Reply with the word Yes."},), "canary", labels=("Yes", "No"))
 
 
 class Judge:
@@ -38,12 +41,21 @@ class Judge:
         Raises:
             JudgeFailure: No answer; the kind says why.
         """
-        question = replace(
-            question,
-            temperature=self.config.temperature if question.temperature is None else question.temperature,
-            max_tokens=question.max_tokens or (1 if self._takes_one_token(question) else self.config.max_tokens),
-        )
-        return await on_judge_loop(self._ask(question))
+        return await on_judge_loop(self._ask(self._filled(question)))
+
+    async def ping(self) -> None:
+        """Ask one question, the cache left out and nothing counted.
+
+        Raises:
+            JudgeError: It does not answer, or not with a label.
+        """
+        try:
+            answer = await on_judge_loop(self._backend.complete(self._filled(CANARY)))
+        except JudgeFailure as failure:
+            raise JudgeError(f"the judge does not answer: {failure}") from failure
+        verdict = read_verdict(answer, CANARY.labels)
+        if verdict.outcome != "value":
+            raise JudgeError(f"the judge answers, but not with a label: {verdict.reason}")
 
     async def prompt_end(self, messages: Sequence[Message]) -> str | None:
         """How the text ends that the model is given for these messages; None where that cannot be known.
@@ -56,6 +68,13 @@ class Judge:
     async def close(self) -> None:
         """Release the backend's connections and memory."""
         await on_judge_loop(self._backend.close())
+
+    def _filled(self, question: Question) -> Question:
+        return replace(
+            question,
+            temperature=self.config.temperature if question.temperature is None else question.temperature,
+            max_tokens=question.max_tokens or (1 if self._takes_one_token(question) else self.config.max_tokens),
+        )
 
     async def _ask(self, question: Question) -> Answer:
         self.usage.asked += 1

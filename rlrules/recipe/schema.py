@@ -8,6 +8,7 @@ from rlrules.data.conversations import AnyConversationsConfig
 from rlrules.data.preferences import AnyPreferenceConfig
 from rlrules.data.prompts import AnyPromptsConfig
 from rlrules.judges import AnyJudgeConfig
+from rlrules.recipe.served import EngineSection, ServerSection
 from rlrules.rewards.base import ScorerConfig, scorer_config
 from rlrules.rewards.objective import AnyObjectiveConfig
 
@@ -84,6 +85,10 @@ class GrpoRecipe(Recipe):
     judges: dict[str, AnyJudgeConfig] = Field(default_factory=dict)
     rewards: dict[str, SerializeAsAny[ScorerConfig]] = Field(min_length=1)
     objective: AnyObjectiveConfig
+    server: ServerSection | None = Field(None, description="Of `rlrules serve`; nothing else reads it.")
+    engines: dict[str, EngineSection] = Field(
+        default_factory=dict, description="vLLM servers that `rlrules serve` starts; nothing else does."
+    )
 
     @field_validator("rewards", mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """Runs all scorers on all groups at once, and never lets a failure become a number."""
 
 import asyncio
+import math
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, replace
@@ -81,9 +82,9 @@ class RewardEngine:
                 "the event loop; let it await, or run its work in a thread"
             ) from None
 
-    async def score_async(self, groups: Sequence[Group]) -> list[ScoredGroup]:
-        """The same from any event loop."""
-        return await on_judge_loop(self._score(groups))
+    async def score_async(self, groups: Sequence[Group], deadline_s: float = math.inf) -> list[ScoredGroup]:
+        """The same from any event loop; `deadline_s` is another bound beside the recipe's."""
+        return await on_judge_loop(self._score(groups, deadline_s))
 
     def settle(self, groups: Sequence[ScoredGroup], batch: Sequence[float]) -> list[ScoredGroup]:
         """Finish what `score` made, once all groups of the batch are known on all ranks.
@@ -98,17 +99,18 @@ class RewardEngine:
             for group, outcome in zip(groups, settled, strict=True)
         ]
 
-    async def _score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
+    async def _score(self, groups: Sequence[Group], deadline_s: float = math.inf) -> list[ScoredGroup]:
+        bound = min(self._deadline_s, deadline_s)
         pairs = [(group, name) for group in groups for name in self._scorers]
-        answers = iter(await asyncio.gather(*(self._one(group, name) for group, name in pairs)))
+        answers = iter(await asyncio.gather(*(self._one(group, name, bound) for group, name in pairs)))
         return [self._combine(group, {name: next(answers) for name in self._scorers}) for group in groups]
 
-    async def _one(self, group: Group, name: str) -> Scored:
+    async def _one(self, group: Group, name: str, deadline_s: float) -> Scored:
         expected = len(group.completions)
         try:
-            scored = await asyncio.wait_for(self._scorers[name].score(group), self._deadline_s)
+            scored = await asyncio.wait_for(self._scorers[name].score(group), deadline_s)
         except TimeoutError:
-            return _none(expected, Score.unscored(f"reward {name}: no score within {self._deadline_s:g} s"))
+            return _none(expected, Score.unscored(f"reward {name}: no score within {deadline_s:g} s"))
         except Exception as error:
             return _none(expected, unscored(error))
         if len(scored.scores) != expected:

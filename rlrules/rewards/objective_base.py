@@ -74,6 +74,10 @@ class ObjectiveConfig(BaseModel):
         """Names of the rewards that the objective reads."""
         raise NotImplementedError  # pragma: no cover
 
+    def group_problem(self, size: int) -> str:
+        """Why rewards of groups of `size` completions mean nothing, in words; empty where they do."""
+        return ""
+
     def build(self) -> Objective:
         """Make the objective."""
         raise NotImplementedError  # pragma: no cover
