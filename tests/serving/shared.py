@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -144,5 +144,3 @@ def metric(text: str, name: str, **labels: str) -> float:
 def post(url: str, route: str, body: object, headers: dict[str, str] | None = None, seconds: float = 30) -> Any:
     """Post JSON."""
     return httpx2.post(url + route, json=body, headers=headers, timeout=seconds)
-
-

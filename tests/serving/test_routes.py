@@ -163,7 +163,7 @@ def test_scorers_are_told_the_step(tmp_path: Path) -> None:
 def test_ready_is_a_question_to_every_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlrules.serving.health.FRESH_S", 0.0)
     with FakeServer(by_marker("good")) as server:
-        app = client(tmp_path, judged(tmp_path, server.url, cache="true"))
+        app = client(tmp_path, judged(tmp_path, server.url, cache=str(tmp_path / "answers.sqlite")))
         for _ in range(2):
             assert app.get("/ready").json() == {"ready": True, "problems": {}}
         assert server.counts["requests"] == 2, "the cache is left out"
