@@ -145,7 +145,8 @@ def test_a_body_that_is_too_large(tmp_path: Path) -> None:
         assert reply.status_code == 413 and "10485 bytes" in reply.json()["detail"]
         # No length told, and no end either: it is refused while it still comes.
         chunk = b"1000\r\n" + b"x" * 4096 + b"\r\n"
-        head = b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+        head = b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        head += b"transfer-encoding: chunked\r\n\r\n"
         assert raw(url, head + chunk * 4).startswith(b"HTTP/1.1 413")
         assert rewards_of(post(url, "/v1/score", {"groups": [group("a", "good")]})) == [[2.0]]
 

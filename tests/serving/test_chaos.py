@@ -32,7 +32,7 @@ RIGHT = [0.0, 1.0] * (SIZE // 2)
 async def load(
     url: str, groups: int = GROUPS, at: dict[int, Callable[[], object]] | None = None, concurrency: int = 16
 ) -> list[Any]:
-    """Post groups, so many at a time; when so many answers are in, something happens. One result per group, in order."""
+    """Post groups, so many at a time; when so many answers are in, something happens. A result per group, in order."""
     done, bound = 0, asyncio.Semaphore(concurrency)
     async with httpx2.AsyncClient(timeout=30, limits=httpx2.Limits(max_connections=None)) as client:
 
