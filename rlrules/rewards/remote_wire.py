@@ -125,7 +125,7 @@ def _of(value: float | None, metrics: Mapping[str, float]) -> Score:
 
 def _checked(validate: Callable[[object], T], reply: object) -> T:
     try:
-        return validate(json.loads(reply) if isinstance(reply, str) else reply)
+        return validate(reply)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
