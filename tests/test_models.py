@@ -78,7 +78,7 @@ def test_a_failed_conversion_leaves_nothing(package: Path, monkeypatch: pytest.M
         raise ValueError("unknown\narchitecture")
 
     monkeypatch.setattr(models, "_convert", fail)
-    with pytest.raises(ModelError, match=r"little\.gguf: cannot be converted into .*: unknown architecture") as caught:
+    with pytest.raises(ModelError, match=r"little\.gguf: cannot be made into .*: unknown architecture") as caught:
         resolve_model(NAME)
     assert "\n" not in str(caught.value)
     assert not [path for path in models.cache_dir().rglob("*") if path.is_dir() and path.name != "models"]

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rlrules.data.messages import chat_of
 from rlrules.data.rows import Row, Rows
 from rlrules.errors import DataError
+from rlrules.judges.templates import plain_text
 from rlrules.types import Message
 
 CountTokens = Callable[[str], int]
@@ -50,7 +51,8 @@ def prepared(
         messages = as_messages(row["prompt"], f"data {path!r}, row {number}")
         if system is not None:
             messages = [{"role": "system", "content": system}, *messages]
-        text = "\n".join(str(message["content"]) for message in messages)
+        # Of images only that they are there: how many tokens one is, its processor decides.
+        text = "\n".join(plain_text(message) for message in messages)
         if config.max_prompt_tokens is not None and count_tokens(text) > config.max_prompt_tokens:
             too_long += 1
             continue

@@ -76,6 +76,8 @@ class Answer:
         completion_tokens: Tokens written.
         seconds: From sending to the full answer, waiting for a free slot not counted.
         cached: Whether it came from the cache.
+        steps: Each token that was written, with the log-probabilities of the likeliest in its place; empty where it
+            is one token alone (labelled questions only).
     """
 
     text: str
@@ -86,6 +88,7 @@ class Answer:
     completion_tokens: int = 0
     seconds: float = 0.0
     cached: bool = False
+    steps: Sequence[tuple[str, Mapping[str, float]]] = ()
 
 
 class JudgeConfig(BaseModel):

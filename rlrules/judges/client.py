@@ -116,8 +116,17 @@ class _Likely(BaseModel):
     logprob: float | None = None
 
 
-class _Token(BaseModel):
+class _Token(_Likely):
+    token: str = ""
     top_logprobs: list[_Likely] | None = None
+
+    def likely(self, further: Sequence[_Likely] = ()) -> dict[str, float]:
+        """Log-probabilities by token, the likeliest last, so that it is the one kept where two tokens read the same."""
+        return {
+            entry.token: min(0.0, entry.logprob)
+            for entry in (*further, *reversed(self.top_logprobs or []))
+            if entry.logprob is not None and math.isfinite(entry.logprob)
+        }
 
 
 class _Logprobs(BaseModel):
@@ -150,17 +159,14 @@ class _Reply(BaseModel):
 
     def answer(self, seconds: float) -> Answer:
         choice, usage = self.choices[0], self.usage or _Usage()
-        first = choice.logprobs.content[0].top_logprobs if choice.logprobs and choice.logprobs.content else None
+        tokens = (choice.logprobs.content if choice.logprobs else None) or []
         return Answer(
             text=choice.message.content or "",
             reasoning=choice.message.reasoning or choice.message.reasoning_content or "",
             finish_reason=choice.finish_reason or "stop",
-            # Likeliest first, so that it is the one kept where two tokens read the same.
-            logprobs={
-                entry.token: min(0.0, entry.logprob)
-                for entry in reversed(first or [])
-                if entry.logprob is not None and math.isfinite(entry.logprob)
-            },
+            logprobs=tokens[0].likely() if tokens else {},
+            # With the token that was written, which need not be among the likeliest.
+            steps=[(token.token, token.likely((token,))) for token in tokens] if len(tokens) > 1 else (),
             prompt_tokens=usage.prompt_tokens or 0,
             completion_tokens=usage.completion_tokens or 0,
             seconds=seconds,

@@ -51,8 +51,10 @@ class LocalBackend:
         """Answer `question` together with others that wait.
 
         Raises:
-            JudgeFailure: The prompt does not fit the model's context, or the model failed.
+            JudgeFailure: The prompt does not fit the model's context or is not text alone, or the model failed.
         """
+        if any(not isinstance(message["content"], str) for message in question.messages):
+            raise self._failure("it reads text only; ask about images through a server")
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, future))
         if self._worker is None or self._worker.done():

@@ -1,6 +1,7 @@
 """From a judge's answer to a verdict: one of a closed set of labels with probabilities, or a typed failure."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 Outcome = Literal["value", "unparsed", "truncated", "failed"]
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 # What may stand around a label; the last two are how some tokenizers show a leading blank.
+_BLANKS = " \t\r\n▁Ġ"
 _AROUND = " \t\r\n[](){}\"'*.`▁Ġ"
 
 
@@ -95,6 +97,46 @@ def label_probabilities(logprobs: Mapping[str, float], labels: Sequence[str]) ->
             mass[label] += math.exp(logprob)
     total = sum(mass.values())
     return {label: value / total for label, value in mass.items()} if total > 0 else {}
+
+
+def probabilities_on_the_way(answer: Answer, labels: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """Probability of each label of several tokens, from what else could have been written in each token's place.
+
+    Tokens that lead to no label are left out everywhere, and the rest sums to 1.
+
+    Args:
+        answer: To a labelled question.
+        labels: None of which begins another.
+
+    Returns:
+        The labels' probabilities; and of beginnings of several labels that were not gone on with. Both are empty where
+        the answer is no label or has no log-probabilities.
+    """
+    shares: defaultdict[str, float] = defaultdict(float)
+    begun: defaultdict[str, float] = defaultdict(float)
+    here, mass = "", 1.0
+    for written, likely in answer.steps or ((answer.text, answer.logprobs),):
+        leading: defaultdict[str, float] = defaultdict(float)
+        for token, logprob in likely.items():
+            text = here + (token if here else token.lstrip(_BLANKS))
+            if text != here and any(label.startswith(text) for label in labels):
+                leading[text] += math.exp(logprob)
+        taken, total = here + (written if here else written.lstrip(_BLANKS)), sum(leading.values())
+        if taken not in leading or not total:
+            return {}, {}
+        for text, share in leading.items():
+            reached = [label for label in labels if label.startswith(text)]
+            if text == taken:
+                continue
+            if len(reached) == 1:
+                shares[reached[0]] += mass * share / total
+            else:
+                begun[text] += mass * share / total
+        here, mass = taken, mass * leading[taken] / total
+        if here in labels:
+            shares[here] += mass
+            return dict(shares), dict(begun)
+    return {}, {}
 
 
 def read_verdict(answer: Answer, labels: Sequence[str]) -> Verdict:

@@ -28,6 +28,7 @@ _ELSEWHERE_GRPO = _ELSEWHERE | {
     "reward_weights": "use `objective.weights`",
     "multi_objective_aggregation": "use `objective: {type: weighted_sum, normalize: group}`",
     "log_completions": "completions are always in completions.jsonl",
+    "log_multimodal": "completions.jsonl says which images a prompt holds",
 }
 _TOKENISED = _ELSEWHERE | {
     "chat_template_path": "use `model.chat_template`",
@@ -158,12 +159,15 @@ def _made(loaded: LoadedRecipe[Recipe], config: Any, problems: list[str], run_di
     if not torch.cuda.is_available():
         # bf16 is TRL's default and means autocast; without an accelerator it only costs.
         defaults |= {"use_cpu": True}
-    fixed = {
+    fixed: dict[str, Any] = {
         "output_dir": str(run_dir / "checkpoints"),
         "run_name": loaded.recipe.name,
         "remove_unused_columns": False,
         "model_init_kwargs": _model_arguments(loaded.recipe.model) if loaded.recipe.model else None,
     }
+    if isinstance(recipe, GrpoRecipe):
+        # TRL would gather all images on all ranks, for a table that is not printed.
+        fixed["log_multimodal"] = False
     try:
         with warnings.catch_warnings():
             # TRL's own defaults use names that transformers is about to drop; nothing a recipe could mend.

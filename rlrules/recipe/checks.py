@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlrules.data.prompts_base import CountTokens
@@ -11,6 +12,7 @@ from rlrules.data.rows import Rows
 from rlrules.data.tokenizers import counter_of, load_tokenizer
 from rlrules.data.tokens import conversation_rows, preference_rows
 from rlrules.errors import DataError, RecipeError, RlrulesError
+from rlrules.images import open_image, references
 from rlrules.judges import Judge, JudgeFailure, Question, build_judge
 from rlrules.judges.verdict import THINK_OPEN
 from rlrules.models import resolve_model
@@ -20,6 +22,7 @@ from rlrules.recipe.evaluations import evaluation_problems, type_problems
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, RewardModelRecipe, SftRecipe
 from rlrules.rewards.advantages import DEFAULT_SCALE, named_scale
+from rlrules.rewards.base import ScorerConfig
 from rlrules.types import Message
 from rlrules.versions import version_problems
 
@@ -130,7 +133,7 @@ def check_training(
             found.append(loaded.problem(("data", part), str(error)))
     train, held_out = parts["train"], parts["eval"]
     if isinstance(recipe, GrpoRecipe):
-        found += _prompt_problems(loaded.of(GrpoRecipe), arguments, train, held_out)
+        found += _prompt_problems(loaded.of(GrpoRecipe), arguments, train, held_out, tokenizer)
     if found or train is None:
         raise RecipeError(list(dict.fromkeys(found)))
     return Prepared(model, tokenizer, train, held_out, rewards)
@@ -167,7 +170,28 @@ def ping_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:
                 asyncio.run(_seed(build_judge(name, alone), url or config.model, seeded[0]))
         except RlrulesError as error:
             problems.append(loaded.problem(("judges", name), str(error)))
+    return problems or _probe_problems(loaded.of(GrpoRecipe))
+
+
+def _probe_problems(loaded: LoadedRecipe) -> list[str]:
+    """A line for each reward whose judges, which all answer, get wrong what they must know."""
+    problems: list[str] = []
+    for name, reward in loaded.recipe.rewards.items():
+        configs = {judge: loaded.recipe.judges[judge] for judge in reward.judge_names()}
+        judges = {
+            judge: build_judge(judge, config.model_copy(update={"cache": False})) for judge, config in configs.items()
+        }
+        if problem := asyncio.run(_probed(reward, judges)):
+            problems.append(loaded.problem(("rewards", name), f"judge {', '.join(judges)} {problem}"))
     return problems
+
+
+async def _probed(reward: ScorerConfig, judges: Mapping[str, Judge]) -> str:
+    try:
+        return await reward.probe(judges)
+    finally:
+        for judge in judges.values():
+            await judge.close()
 
 
 def exact_resume_every(arguments: "TrainingArguments") -> int:
@@ -256,7 +280,8 @@ def _tokenizer(path: str, model: ModelSection, recipe: Recipe) -> Any:
     # As TRL loads it where it is left to it.
     sides = {"padding_side": "left", "truncation_side": "left"} if isinstance(recipe, GrpoRecipe) else {}
     end = recipe.training.get("eos_token")
-    return load_tokenizer(path, model.chat_template, model.think_seed, end, **sides)
+    pixels = (model.min_pixels, model.max_pixels)
+    return load_tokenizer(path, model.chat_template, model.think_seed, end, pixels, **sides)
 
 
 def _rows(recipe: Recipe, part: str, tokenizer: Any, arguments: "TrainingArguments | None") -> Rows | None:
@@ -278,12 +303,13 @@ def _rows(recipe: Recipe, part: str, tokenizer: Any, arguments: "TrainingArgumen
 
 
 def _prompt_problems(
-    loaded: LoadedRecipe, arguments: "GRPOConfig | None", train: Rows | None, held: Rows | None
+    loaded: LoadedRecipe, arguments: "GRPOConfig | None", train: Rows | None, held: Rows | None, tokenizer: Any
 ) -> list[str]:
     problems: list[str] = []
     for part, prompts in (("train", train), ("eval", held)):
         if prompts is not None:
             problems += _column_problems(loaded, part, prompts.rows)
+            problems += _image_problems(loaded, part, prompts.rows, tokenizer)
     if arguments is None:
         return problems
     needed = (arguments.generation_batch_size or 1) // arguments.num_generations
@@ -308,6 +334,22 @@ def _column_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str
             found = [f"reward {name!r}, row {number}: {problem}" for number, problem in wrong if problem][:1]
         problems += [loaded.problem(("data", part), message) for message in found]
     return problems
+
+
+def _image_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> list[str]:
+    """A line where the model cannot see, or an image cannot be had: files must be there, the first must open."""
+    try:
+        held = [(number, found) for number, row in enumerate(rows, 1) for found in references(row["prompt"])]
+        if held and tokenizer is not None and not hasattr(tokenizer, "image_processor"):
+            return [loaded.problem(("model", "name"), f"data.{part} holds images, and this model sees none")]
+        for number, found in held:
+            if isinstance(found, str) and not Path(found).is_file():
+                return [loaded.problem(("data", part), f"row {number}: image {found} does not exist")]
+        if held:
+            open_image(held[0][1])
+    except DataError as error:
+        return [loaded.problem(("data", part), str(error))]
+    return []
 
 
 def _peft_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:

@@ -178,12 +178,13 @@ def count_parameters(model: str) -> int:
         RecipeError: It has no configuration that can be read.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     try:
         config = AutoConfig.from_pretrained(model)
+        sees = type(config) in AutoModelForImageTextToText._model_mapping
         with torch.device("meta"):
-            empty = AutoModelForCausalLM.from_config(config)
+            empty = (AutoModelForImageTextToText if sees else AutoModelForCausalLM).from_config(config)
     except (OSError, ValueError) as error:
         raise RecipeError([f"{model}: {str(error).splitlines()[0]}"]) from error
     return sum(parameter.numel() for parameter in empty.parameters())

@@ -22,12 +22,14 @@ class Section(BaseModel):
 class ModelSection(Section):
     """The model to train."""
 
-    name: str = Field(description="Hub id, folder, or package:NAME/FILE.gguf.")
+    name: str = Field(description="Hub id, folder, package:NAME/FILE.gguf, or tiny:qwen2_5_vl.")
     dtype: str = Field("float32", description="Type of the weights, by torch's name.")
     attn_implementation: str | None = Field(None, description="As in transformers; null lets it choose.")
     peft: dict[str, Any] | None = Field(None, description="Fields of peft's LoraConfig; null trains all weights.")
     chat_template: str | None = Field(None, description="A Jinja file; null: the tokenizer's own template.")
     think_seed: bool = Field(False, description="The template opens a thought wherever an answer is to be generated.")
+    min_pixels: int | None = Field(None, ge=1, description="Smaller images are enlarged; null: as the processor says.")
+    max_pixels: int | None = Field(None, ge=1, description="Larger images are shrunk; null: as the processor says.")
 
 
 class DataSection(Section):
@@ -97,7 +99,8 @@ class GrpoRecipe(Recipe):
 
     def required_rewards(self) -> list[str]:
         """Names of the rewards without which a completion has none."""
-        return [name for name, reward in self.rewards.items() if reward.required]
+        optional = self.objective.optional()
+        return [name for name, reward in self.rewards.items() if reward.required and name not in optional]
 
 
 class SftRecipe(Recipe):

@@ -20,11 +20,13 @@ ENTRY_POINTS = "rlrules.scorers"
 _BUILT_IN = {
     "format": "rlrules.rewards.format:FormatConfig",
     "length": "rlrules.rewards.length:LengthConfig",
+    "outcome": "rlrules.rewards.outcome:OutcomeConfig",
     "preference": "rlrules.rewards.preference:PreferenceConfig",
     "regex": "rlrules.rewards.format:RegexConfig",
     "remote": "rlrules.rewards.remote:RemoteConfig",
     "reward_model": "rlrules.rewards.reward_model:RewardModelConfig",
     "rules": "rlrules.rewards.rules:RulesConfig",
+    "thinking": "rlrules.rewards.thinking:ThinkingConfig",
     "verdict": "rlrules.rewards.verdict:VerdictConfig",
 }
 
@@ -116,6 +118,17 @@ class ScorerConfig(BaseModel):
     def seeded_judges(self) -> tuple[str, ...]:
         """Judges whose served chat template must open the thought."""
         return ()
+
+    async def probe(self, judges: Mapping[str, Judge]) -> str:
+        """Ask judges what they must get right before anything is trained.
+
+        Args:
+            judges: Those of `judge_names`, by name, that answer at all.
+
+        Returns:
+            What they got wrong, with the remedy; empty where nothing.
+        """
+        return ""
 
     def calls_per_completion(self) -> float:
         """Judge calls for one completion, nothing cached; for estimates."""

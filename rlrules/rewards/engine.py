@@ -17,6 +17,14 @@ GRACE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
+class _Deadline:
+    """So many seconds from the start, and when that is by the event loop's clock."""
+
+    seconds: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class ScoredGroup:
     """A group with all that was said of it.
 
@@ -99,18 +107,45 @@ class RewardEngine:
             for group, outcome in zip(groups, settled, strict=True)
         ]
 
-    async def _score(self, groups: Sequence[Group], deadline_s: float = math.inf) -> list[ScoredGroup]:
-        bound = min(self._deadline_s, deadline_s)
-        pairs = [(group, name) for group in groups for name in self._scorers]
-        answers = iter(await asyncio.gather(*(self._one(group, name, bound) for group, name in pairs)))
-        return [self._combine(group, {name: next(answers) for name in self._scorers}) for group in groups]
+    def learn(self, batch: Sequence[float]) -> None:
+        """Let the objective learn from a batch that is trained on.
 
-    async def _one(self, group: Group, name: str, deadline_s: float) -> Scored:
+        Args:
+            batch: As for `settle`.
+        """
+        self._objective.learn(batch)
+
+    @property
+    def objective(self) -> Objective:
+        """What combines the scores."""
+        return self._objective
+
+    async def _score(self, groups: Sequence[Group], deadline_s: float = math.inf) -> list[ScoredGroup]:
+        seconds = min(self._deadline_s, deadline_s)
+        deadline = _Deadline(seconds, asyncio.get_running_loop().time() + seconds)
+        return await asyncio.gather(*(self._group(group, deadline) for group in groups))
+
+    async def _group(self, group: Group, deadline: _Deadline) -> ScoredGroup:
+        first = [name for name in self._scorers if name in self._objective.first()]
+        early = await self._all(group, first, deadline)
+        spared = {name: self._objective.spares(name, early) for name in self._scorers if name not in early}
+        late = await self._all(group, [name for name, reason in spared.items() if not reason], deadline)
+        nothing = {name: Score.unscored(reason) for name, reason in spared.items() if reason}
+        none = {name: _none(len(group.completions), score) for name, score in nothing.items()}
+        found = {**early, **late, **none}
+        return self._combine(group, {name: found[name] for name in self._scorers})
+
+    async def _all(self, group: Group, names: Sequence[str], deadline: _Deadline) -> dict[str, Scored]:
+        answers = await asyncio.gather(*(self._one(group, name, deadline) for name in names))
+        return dict(zip(names, answers, strict=True))
+
+    async def _one(self, group: Group, name: str, deadline: _Deadline) -> Scored:
         expected = len(group.completions)
         try:
-            scored = await asyncio.wait_for(self._scorers[name].score(group), deadline_s)
+            async with asyncio.timeout_at(deadline.until):
+                scored = await self._scorers[name].score(group)
         except TimeoutError:
-            return _none(expected, Score.unscored(f"reward {name}: no score within {deadline_s:g} s"))
+            return _none(expected, Score.unscored(f"reward {name}: no score within {deadline.seconds:g} s"))
         except Exception as error:
             return _none(expected, unscored(error))
         if len(scored.scores) != expected:

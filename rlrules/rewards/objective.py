@@ -8,6 +8,7 @@ from pydantic import Field, FiniteFloat
 
 from rlrules.rewards.objective_base import Objective, ObjectiveConfig, Outcome, rewards_of, standardized, values
 from rlrules.rewards.objective_pairwise import PairwiseConfig
+from rlrules.rewards.objective_trust import TrustConfig
 from rlrules.types import Group, Scored
 
 
@@ -50,7 +51,9 @@ class GateConfig(ObjectiveConfig):
         return Gate(self.gate, self.of, self.threshold)
 
 
-AnyObjectiveConfig = Annotated[WeightedSumConfig | GateConfig | PairwiseConfig, Field(discriminator="type")]
+AnyObjectiveConfig = Annotated[
+    WeightedSumConfig | GateConfig | PairwiseConfig | TrustConfig, Field(discriminator="type")
+]
 
 
 class WeightedSum(Objective):

@@ -30,7 +30,23 @@ class Outcome:
 
 
 class Objective(Protocol):
-    """Turns all scorers' answers on one group into rewards."""
+    """Turns all scorers' answers on one group into rewards.
+
+    One with a running state has `state` and `restore` as well, which checkpoints save and give back.
+    """
+
+    def first(self) -> Collection[str]:
+        """Rewards that are scored before all others of a group, for `spares`."""
+        return ()
+
+    def spares(self, name: str, scored: Mapping[str, Scored]) -> str:
+        """Why a reward need not be scored for a group, in words; empty where it must.
+
+        Args:
+            name: A reward that is not among the first.
+            scored: What the first say of the group.
+        """
+        return ""
 
     def combine(self, group: Group, scored: Mapping[str, Scored], blanked: Sequence[bool]) -> Outcome:
         """Combine one group's scores.
@@ -51,6 +67,14 @@ class Objective(Protocol):
             totals: Its `totals`, summed over the batch.
         """
         return outcome
+
+    def learn(self, totals: Sequence[float]) -> None:
+        """Learn from a batch that is trained on, once it is settled; the same on all ranks.
+
+        Args:
+            totals: As for `settle`.
+        """
+        return None
 
 
 class ObjectiveConfig(BaseModel):
@@ -77,6 +101,10 @@ class ObjectiveConfig(BaseModel):
     def group_problem(self, size: int) -> str:
         """Why rewards of groups of `size` completions mean nothing, in words; empty where they do."""
         return ""
+
+    def optional(self) -> Collection[str]:
+        """Rewards among these without which a completion still has one, whatever their own sections say."""
+        return ()
 
     def build(self) -> Objective:
         """Make the objective."""

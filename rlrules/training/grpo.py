@@ -11,6 +11,7 @@ from trl import GRPOTrainer
 from rlrules.recipe.schema import GrpoRecipe
 from rlrules.training.job import Job, told_rows
 from rlrules.training.scoring import Batch, BatchScorer
+from rlrules.training.state import Stateful
 from rlrules.types import Progress
 
 OVERRIDES = {
@@ -80,6 +81,8 @@ def make_trainer(job: Job) -> Trainer:
     recipe, rewards = job.recipe, job.prepared.rewards
     assert isinstance(recipe, GrpoRecipe) and rewards is not None
     unscored = recipe.objective.max_unscored
+    if isinstance(rewards.engine.objective, Stateful):
+        job.states["objective"] = rewards.engine.objective
     scorer = BatchScorer(rewards.engine, rewards.judges, job.log, unscored, job.arguments.scale_rewards)
     return RulesGRPOTrainer(scorer=scorer, **job.trainer_arguments("CAUSAL_LM"))
 

@@ -1,16 +1,17 @@
 """What every method's trainer is made from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from datasets import Dataset
 from peft import LoraConfig
 from transformers import Trainer, TrainerCallback
 
 from rlrules.recipe.checks import Prepared
 from rlrules.recipe.schema import Recipe
+from rlrules.training.images import dataset_of
 from rlrules.training.log import RunLog
+from rlrules.training.state import Stateful
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Job:
         prepared: Model, tokenizer, rows, rewards.
         log: Where lines go; None on all ranks but the first.
         callbacks: Of the trainer.
+        states: What the method's parts learn beside the weights, by name; it is saved in checkpoints and restored from
+            the one that the run goes on from. `make_trainer` adds to it.
     """
 
     recipe: Recipe
@@ -30,6 +33,7 @@ class Job:
     prepared: Prepared
     log: RunLog | None
     callbacks: list[TrainerCallback]
+    states: dict[str, Stateful] = field(default_factory=dict)
 
     def trainer_arguments(self, task: str) -> dict[str, Any]:
         """The arguments that TRL's trainers share.
@@ -41,8 +45,8 @@ class Job:
         return {
             "model": self.prepared.model,
             "args": self.arguments,
-            "train_dataset": Dataset.from_list(list(self.prepared.train.rows)),
-            "eval_dataset": Dataset.from_list(list(held_out.rows)) if held_out else None,
+            "train_dataset": dataset_of(self.prepared.train.rows),
+            "eval_dataset": dataset_of(held_out.rows) if held_out else None,
             "processing_class": self.prepared.tokenizer,
             "peft_config": None if peft is None else LoraConfig(task_type=task, **peft),
             "callbacks": self.callbacks,

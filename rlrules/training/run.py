@@ -34,6 +34,7 @@ from rlrules.training.console import Console
 from rlrules.training.evaluation import evaluate
 from rlrules.training.job import Job, Method
 from rlrules.training.log import RECIPE, RunLog
+from rlrules.training.state import StateCallback, Stateful, read_states, restore_states
 
 METHODS: dict[str, Method] = {"grpo": grpo, "sft": sft, "reward_model": reward_model}
 T = TypeVar("T")
@@ -115,14 +116,17 @@ def _train(
     resumed_at = (checkpoint_step(checkpoint) or 0) if checkpoint else 0
     log = RunLog(folder, resumed_at) if state.is_main_process else None
     stop = StopOnSignal(exact_resume_every(arguments))
-    callbacks = [stop, CheckpointMarker(), *([MetricsCallback(log), Console()] if log else [])]
-    job = Job(loaded.recipe, arguments, prepared, log, callbacks)
+    states: dict[str, Stateful] = {}
+    callbacks = [stop, StateCallback(states), CheckpointMarker(), *([MetricsCallback(log), Console()] if log else [])]
+    job = Job(loaded.recipe, arguments, prepared, log, callbacks, states)
     method = METHODS[loaded.recipe.method]
     if state.is_main_process:
         begun = f"going on from {checkpoint}" if checkpoint else "a new run"
         print(f"{method.layout(job, state.num_processes)}; {begun}", flush=True)
     trainer = method.make_trainer(job)
     trainer.remove_callback(PrinterCallback)
+    if checkpoint:
+        restore_states(checkpoint, _on_first_rank(lambda: read_states(checkpoint)), states)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if stop.received is None:
         method.save(job, trainer, folder / "model")

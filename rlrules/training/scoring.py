@@ -14,6 +14,7 @@ from rlrules.judges import Judge
 from rlrules.judges.base import Usage
 from rlrules.rewards.advantages import Scale, advantages
 from rlrules.rewards.engine import RewardEngine, ScoredGroup, summed, totals
+from rlrules.training.images import IMAGES
 from rlrules.training.log import RunLog
 from rlrules.types import Completion, Group, Progress
 
@@ -53,6 +54,8 @@ class Batch:
         for start in range(0, len(completions), self.group_size):
             row = dict(self.inputs[start])
             prompt = row.pop("prompt")
+            # The prompt says which images; their pixels are the processor's business.
+            row.pop(IMAGES, None)
             messages = ({"role": "user", "content": prompt},) if isinstance(prompt, str) else tuple(prompt)
             groups.append(Group(messages, tuple(completions[start : start + self.group_size]), row, self.progress))
         return groups
@@ -109,7 +112,10 @@ class BatchScorer:
             failure = str(error)
         except Exception as error:
             failure = f"{type(error).__name__}: {error}"
-        scored = self._engine.settle(scored, self._stop_together(scored, failure))
+        everywhere = self._stop_together(scored, failure)
+        scored = self._engine.settle(scored, everywhere)
+        if batch.mode == "train":
+            self._engine.learn(everywhere)
         log_metric("time/scoring_s", time.monotonic() - started)
         _log_scores(scored, log_metric)
         for name, judge in self._judges.items():

@@ -1,0 +1,82 @@
+"""Images by reference: rows, prompts and logs name an image in a few bytes, and whoever needs its pixels makes them.
+
+A reference is a file's path, or a mapping whose `type` says which function draws it from the other entries, the same
+pixels each time. In a prompt it stands in a content part: `{"type": "image", "reference": …}`.
+"""
+
+import base64
+import importlib
+import io
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rlrules.errors import DataError
+from rlrules.types import Message
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Reference = str | Mapping[str, Any]
+
+# Import paths of functions from a reference to its image, so that drawing is paid for where it is done.
+_DRAWN: dict[str, str] = {}
+
+
+def image_part(reference: Reference) -> dict[str, Any]:
+    """The content part that puts an image into a message."""
+    return {"type": "image", "reference": reference}
+
+
+def references(messages: Iterable[Message]) -> list[Reference]:
+    """References of all images in some messages, in order.
+
+    Raises:
+        DataError: An image part has none.
+    """
+    found: list[Reference] = []
+    for message in messages:
+        content = message["content"]
+        for part in () if isinstance(content, str) else content:
+            if part.get("type") == "image":
+                if not isinstance(part.get("reference"), str | Mapping):
+                    raise DataError(
+                        f"an image part needs a `reference`, a path or a mapping (there: {', '.join(part)})"
+                    )
+                found.append(part["reference"])
+    return found
+
+
+def open_image(reference: Reference) -> "Image":
+    """The image, in RGB.
+
+    Raises:
+        DataError: There is no such file, it holds no image, or nobody draws such references.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(reference, str):
+        try:
+            with Image.open(reference) as file:
+                return file.convert("RGB")
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            raise DataError(f"image {reference}: {getattr(error, 'strerror', None) or error}") from error
+    kind = reference.get("type")
+    if kind not in _DRAWN:
+        raise DataError(
+            f"image of type {kind!r}: known are {', '.join(sorted(_DRAWN)) or 'none'}, and files by their path"
+        )
+    module, _, name = _DRAWN[kind].partition(":")
+    drawn: Image.Image = getattr(importlib.import_module(module), name)(reference)
+    return drawn
+
+
+def data_url(reference: Reference) -> str:
+    """The image as a PNG in a `data:` URL, as OpenAI's API takes it."""
+    return png_url(open_image(reference))
+
+
+def png_url(image: "Image") -> str:
+    """The same of pixels."""
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
