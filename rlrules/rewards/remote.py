@@ -84,7 +84,9 @@ class RemoteScorer:
     async def score(self, group: Group) -> Scored:
         """Score a group; on the judges' loop."""
         if self._config.protocol == "v1":
-            return await self._post(self._address, v1_body(group, self._config.row), read_v1(len(group.completions)))
+            # Images are encoded on the way.
+            body = await asyncio.to_thread(v1_body, group, self._config.row)
+            return await self._post(self._address, body, read_v1(len(group.completions)))
         prompt = await asyncio.to_thread(self._prompts.of, group.prompt)
         label = group.row.get(self._config.row[0]) if self._config.row else None
         ask = self._openrlhf if self._config.protocol == "openrlhf" else self._single

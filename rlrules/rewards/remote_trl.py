@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rlrules.errors import DataError
 from rlrules.judges import JudgeFailure
 from rlrules.judges.loop import on_judge_loop
 from rlrules.judges.templates import plain_text
@@ -47,7 +48,7 @@ class RemoteReward:
     async def _of(self, group: Group) -> list[float | None]:
         try:
             return [score.value for score in (await on_judge_loop(self._scorer.score(group))).scores]
-        except JudgeFailure:
+        except (JudgeFailure, DataError):
             return [None] * len(group.completions)
 
     def _groups(

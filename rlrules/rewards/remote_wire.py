@@ -7,8 +7,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, Field, FiniteFloat, Strict, TypeAdapter, ValidationError
 
 from rlrules.judges.base import JudgeFailure
+from rlrules.judges.images import image_url
 from rlrules.judges.templates import encodable
-from rlrules.types import Group, Score, Scored, Status
+from rlrules.types import Group, Message, Score, Scored, Status
 
 T = TypeVar("T")
 _Number = Annotated[FiniteFloat, Strict()]
@@ -59,7 +60,11 @@ _SINGLE_REPLY = TypeAdapter[Any](_Number | dict[str, Any] | None)
 
 
 def v1_body(group: Group, columns: Sequence[str]) -> dict[str, Any]:
-    """A group as a request to `/v1/score`, with these columns of its row."""
+    """A group as a request to `/v1/score`, with these columns of its row.
+
+    Raises:
+        DataError: An image of the prompt cannot be had.
+    """
     completions = [
         {
             "text": encodable(completion.text),
@@ -70,8 +75,17 @@ def v1_body(group: Group, columns: Sequence[str]) -> dict[str, Any]:
         for completion in group.completions
     ]
     row = {name: group.row.get(name) for name in columns}
-    asked = {"prompt": group.prompt, "completions": completions, "row": row}
+    asked = {"prompt": [_with_pixels(message) for message in group.prompt], "completions": completions, "row": row}
     return {"groups": [asked], "step": group.progress.step, "total_steps": group.progress.total_steps}
+
+
+def _with_pixels(message: Message) -> Message:
+    """A message whose images a server elsewhere can see: paths and references mean something here only."""
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    parts = [image_url(part) if part.get("type") == "image" else part for part in content]
+    return {"role": message["role"], "content": parts}
 
 
 def read_v1(count: int) -> Callable[[object], Scored]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from rlrules.engines.vllm import VllmServer
 from rlrules.engines.watch import WatchedServers
@@ -78,6 +79,17 @@ def serve(path: str | Path, overrides: Sequence[str] = ()) -> None:
         server.run(sockets=[listener])
     if failures:
         raise failures[0]
+
+
+def application(path: str | Path, overrides: Sequence[str] = ()) -> FastAPI:
+    """The application alone, for other servers to run; engines are not started.
+
+    Raises:
+        RecipeError: All that is wrong with the recipe.
+    """
+    loaded = load_recipe(path, overrides).of(GrpoRecipe)
+    rewards, token = _checked(loaded)
+    return make_app(loaded, rewards, token)
 
 
 class _Server(uvicorn.Server):

@@ -80,7 +80,7 @@ class Service:
                 told = f"does not begin with prompts.{number}, so that the completion cannot be told from it"
                 raise Invalid(("body", "query", number), told)
             texts.append(self._without_end(query[len(prompt) :]))
-        prompts = [wire.messages_of(prompt) for prompt in request.prompts]
+        prompts = [_messages(prompt, ("body", "prompts", number)) for number, prompt in enumerate(request.prompts)]
         places: list[Place] = [("body", "labels", number) for number in range(len(texts))]
         return await self._singles(prompts, texts, labels, places)
 
@@ -90,7 +90,7 @@ class Service:
         Raises:
             Invalid: The label is not what the rewards read.
         """
-        prompt = wire.messages_of(request.prompt)
+        prompt = _messages(request.prompt, ("body", "prompt"))
         return await self._singles([prompt], [request.response], [request.label], [("body", "label")])
 
     async def score(self, groups: Sequence[Group], seconds: float) -> list[Answered]:
@@ -142,7 +142,7 @@ class Service:
             if counted is None:
                 counted = self._count(whole.text, (*place, "completions", number, "tokens"))
             completions.append(Completion(whole.text, counted, whole.truncated))
-        return Group(wire.messages_of(group.prompt), tuple(completions), group.row, progress)
+        return Group(_messages(group.prompt, (*place, "prompt")), tuple(completions), group.row, progress)
 
     async def _singles(
         self,
@@ -183,3 +183,24 @@ class Service:
         while marker := next((known for known in self._server.end_markers if known and text.endswith(known)), ""):
             text = text.removesuffix(marker)
         return text
+
+
+def _messages(prompt: str | list[wire.ChatMessage], place: Place) -> tuple[Message, ...]:
+    """A prompt as chat messages; text is one of the user.
+
+    Raises:
+        Invalid: An image does not come with its pixels. Nothing is read or fetched for a request: a path would be one
+            of this machine, and a URL one that only its network reaches.
+    """
+    if isinstance(prompt, str):
+        return ({"role": "user", "content": prompt},)
+    for number, message in enumerate(prompt):
+        for part_number, part in enumerate([] if isinstance(message.content, str) else message.content):
+            url = part.get("image_url")
+            url = url.get("url") if isinstance(url, dict) else None
+            text = part.get("type") == "text" and isinstance(part.get("text"), str)
+            image = part.get("type") == "image_url" and isinstance(url, str) and url.startswith("data:image/")
+            if not (text or image):
+                told = "a part is {type: text, text}, or {type: image_url, image_url: {url}} with a data:image/ URL"
+                raise Invalid((*place, number, "content", part_number), told)
+    return tuple({"role": message.role, "content": message.content} for message in prompt)

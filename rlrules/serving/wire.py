@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from rlrules.rewards.engine import ScoredGroup
-from rlrules.types import Message, Score
+from rlrules.types import Score
 
 _GROUP: dict[str, JsonValue] = {
     "prompt": "Name a colour.",
@@ -205,13 +205,6 @@ class Info(BaseModel):
     objective: str
     advantages: bool = Field(description="The reward is an advantage, which a trainer must not scale again.")
     groups_only: str = Field(description="Why the routes for single items answer 422; empty where they do not.")
-
-
-def messages_of(prompt: str | list[ChatMessage]) -> tuple[Message, ...]:
-    """A prompt as chat messages; text is one of the user."""
-    if isinstance(prompt, str):
-        return ({"role": "user", "content": prompt},)
-    return tuple({"role": message.role, "content": message.content} for message in prompt)
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:

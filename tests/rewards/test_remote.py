@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -104,6 +105,18 @@ def test_a_length_that_is_not_known_is_left_to_the_server() -> None:
     with answering(lambda body: v1(1.0)) as (url, seen):
         assert values(scored(unknown, urls=[url])) == [1.0]
     assert seen[0][1]["groups"][0]["completions"] == [{"text": "some words", "tokens": None, "truncated": False}]
+
+
+def test_images_go_along_with_their_pixels(tmp_path: Path) -> None:
+    Image.new("RGB", (2, 2), "red").save(tmp_path / "red.png")
+    parts = [{"type": "text", "text": "Which colour?"}, {"type": "image", "reference": str(tmp_path / "red.png")}]
+    group = Group(({"role": "user", "content": parts},), (Completion("red", 1),))
+    with answering(lambda body: v1(1.0)) as (url, seen):
+        assert values(scored(group, urls=[url])) == [1.0]
+        lost = Group(({"role": "user", "content": [{"type": "image", "reference": "no.png"}]},), group.completions)
+        assert asyncio.run(RemoteReward(urls=[url])([lost.prompt], ["red"])) == [None]
+    [message] = seen[0][1]["groups"][0]["prompt"]
+    assert message["content"][1]["image_url"]["url"].startswith("data:image/png;base64,") and len(seen) == 1
 
 
 def test_a_template_makes_the_text_of_a_prompt() -> None:

@@ -102,7 +102,7 @@ def process(
             started.kill()
 
 
-def group(prompt: str, *texts: str, tokens: int = 2, **more: Any) -> dict[str, Any]:
+def group(prompt: Any, *texts: str, tokens: int = 2, **more: Any) -> dict[str, Any]:
     """A group as `/v1/score` takes it."""
     return {"prompt": prompt, "completions": [{"text": text, "tokens": tokens} for text in texts], **more}
 

@@ -114,6 +114,31 @@ def test_422_names_the_wrong_field(tmp_path: Path, route: str, body: object, pla
     assert where.startswith(place) and told in message
 
 
+PIXELS = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image", "image": "/etc/passwd"},
+        {"type": "image", "reference": {"type": "gui"}},
+        {"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest"}},
+        {"type": "image_url", "image_url": {"url": "file:///etc/passwd"}},
+        {"type": "image_url", "image_url": "data:image/png;base64,AAAA"},
+        {"type": "input_audio"},
+        {"text": "x"},
+    ],
+)
+def test_nothing_is_read_or_fetched_for_a_request(tmp_path: Path, part: dict[str, Any]) -> None:
+    app = client(tmp_path, FORM)
+    prompt = [{"role": "user", "content": [{"type": "text", "text": "Look."}, PIXELS, part]}]
+    where, told = problem(app.post("/v1/score", json={"groups": [group(prompt, "good")]}))
+    assert where == "body.groups.0.prompt.0.content.2" and "data:image/" in told
+    assert problem(app.post("/score", json={"prompt": prompt, "response": "x"}))[0] == "body.prompt.0.content.2"
+    prompt[0]["content"].pop()
+    assert rewards_of(app.post("/v1/score", json={"groups": [group(prompt, "good")]})) == [[2.0]]
+
+
 def test_lengths_are_counted_where_they_are_needed_or_asked_for(tmp_path: Path) -> None:
     body = {"groups": [{"prompt": "a", "completions": ["one two three four"]}]}
     where, told = problem(client(tmp_path, PLAIN).post("/v1/score", json=body))
