@@ -99,7 +99,7 @@ def make_app(
     return app
 
 
-def _deadline(
+async def _deadline(
     seconds: Annotated[
         float | None,
         Header(alias=DEADLINE_HEADER, gt=0, description="Seconds that the client waits; at most the server's own."),
