@@ -11,7 +11,7 @@ import tenacity
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlrules.errors import JudgeError
-from rlrules.judges.base import FailureKind, JudgeFailure, Usage
+from rlrules.judges.base import WANTED, FailureKind, JudgeFailure, Usage
 from rlrules.judges.pool import Endpoint, EndpointPool
 
 if TYPE_CHECKING:
@@ -153,6 +153,10 @@ class Servers:
         until = float("inf")
         while True:
             async with pool.endpoint(avoid) as endpoint:
+                # Nothing was sent yet. Where a judge is slower than those who ask it, the questions of those who have
+                # given up would keep it from the others', ever more of them.
+                if not WANTED.get()():
+                    raise JudgeFailure("timeout", "nobody waits for the answer any more, and it was not asked")
                 try:
                     return await self._send(pool, endpoint, clients, send)
                 except _Refused as refused:

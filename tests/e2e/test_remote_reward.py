@@ -39,6 +39,7 @@ def test_stock_grpo_trainer_learns_from_a_server(tmp_path: Path) -> None:
         gradient_checkpointing=False,
         disable_tqdm=True,
         model_init_kwargs={"dtype": "float32"},
+        reward_weights=[1.0, 0.0],
     )
     seen: list[float] = []
 
@@ -54,7 +55,7 @@ def test_stock_grpo_trainer_learns_from_a_server(tmp_path: Path) -> None:
         trainer = GRPOTrainer(
             model=str(tiny_policy(tmp_path / "policy")),
             reward_funcs=[RemoteReward(urls=[url], row=["id"]), same],
-            args=arguments.__class__(**{**arguments.to_dict(), "reward_weights": [1.0, 0.0]}),
+            args=arguments,
             train_dataset=Dataset.from_list(rows),
         )
         trainer.train()
