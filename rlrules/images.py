@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 Reference = str | Mapping[str, Any]
 
 # Import paths of functions from a reference to its image, so that drawing is paid for where it is done.
-_DRAWN: dict[str, str] = {}
+_DRAWN = {
+    "hub_image": "rlrules.data.image_sources:open_hub_image",
+    "jigsaw": "rlrules.data.jigsaw_images:draw_puzzle",
+    "jigsaw_patches": "rlrules.data.jigsaw_images:draw_patches",
+    "sample": "rlrules.data.image_sources:open_sample",
+    "scene": "rlrules.data.synthetic_images:draw_scene",
+    "screen": "rlrules.data.screens:draw_screen",
+}
 
 
 def image_part(reference: Reference) -> dict[str, Any]:
@@ -62,9 +69,7 @@ def open_image(reference: Reference) -> "Image":
             raise DataError(f"image {reference}: {getattr(error, 'strerror', None) or error}") from error
     kind = reference.get("type")
     if kind not in _DRAWN:
-        raise DataError(
-            f"image of type {kind!r}: known are {', '.join(sorted(_DRAWN)) or 'none'}, and files by their path"
-        )
+        raise DataError(f"image of type {kind!r}: known are {', '.join(sorted(_DRAWN))}, and files by their path")
     module, _, name = _DRAWN[kind].partition(":")
     drawn: Image.Image = getattr(importlib.import_module(module), name)(reference)
     return drawn

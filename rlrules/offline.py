@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rlrules.data.messages import completion_text
 from rlrules.data.prompts import as_messages
 from rlrules.data.rows import read_jsonl
 from rlrules.data.stage_log import make_place, write_atomically
@@ -105,7 +106,7 @@ def _groups(loaded: LoadedRecipe, path: Path, numbered: Sequence[tuple[int, dict
         row = _row(loaded, line, where)
         key = json.dumps(line["group"] if line.get("group") is not None else prompt, sort_keys=True)
         group = groups.setdefault(key, _Lines(where, prompt, row))
-        if group.prompt != prompt or any(group.row[column] != row[column] for column in read):
+        if group.prompt != prompt or any(group.row.get(column) != row.get(column) for column in read):
             # A group is one data row sampled several times: a second row would be scored against the first.
             raise DataError(f"{where}: group {key[:60]} has another prompt or other columns in an earlier line")
         group.indices.append(index)
@@ -132,9 +133,7 @@ def _row(loaded: LoadedRecipe, line: Mapping[str, Any], where: str) -> dict[str,
 
 
 def _completion(line: Mapping[str, Any], where: str, counts: TokenCounts) -> Completion:
-    text, tokens, truncated = line.get("completion"), line.get("tokens"), line.get("truncated")
-    if not isinstance(text, str):
-        raise DataError(f"{where}: `completion` is missing or no text")
+    text, tokens, truncated = completion_text(line.get("completion"), where), line.get("tokens"), line.get("truncated")
     if tokens is not None and (not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0):
         raise DataError(f"{where}: `tokens` is {tokens!r}, not a count")
     if truncated is not None and not isinstance(truncated, bool):

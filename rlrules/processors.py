@@ -36,6 +36,14 @@ def load_processor(path: str, **options: Any) -> Any:
     return AutoProcessor.from_pretrained(path, **options)
 
 
+def pixel_bounds(processor: Any) -> tuple[int, int, int] | None:
+    """How a processor of Qwen2-VL's kind resizes: factor of sides, fewest and most pixels; None of any other."""
+    images = getattr(processor, "image_processor", None)
+    if images is None or not hasattr(images, "merge_size"):
+        return None
+    return images.patch_size * images.merge_size, images.size["shortest_edge"], images.size["longest_edge"]
+
+
 @cache
 def without_video(kind: type[Any]) -> Any:
     """A processor class that neither needs nor makes a video processor, and saves as `kind` does."""

@@ -5,16 +5,23 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rlrules.data.comparisons import ComparisonsConfig
+from rlrules.data.constraints import ConstraintsConfig
+from rlrules.data.gui import GuiPromptsConfig
+from rlrules.data.jigsaw import JigsawPromptsConfig
 from rlrules.data.preferences import UltraFeedbackConfig, ultrafeedback_filter
 from rlrules.data.prompts_base import CountTokens, Prompts, PromptsConfig, as_messages, prepared
 from rlrules.data.rows import Row, read_named
+from rlrules.data.rule_collection import RuleCollectionConfig
+from rlrules.data.rule_reasoning import RuleReasoningConfig
 from rlrules.errors import DataError
 
 __all__ = [
     "AnyPromptsConfig",
     "ComparisonsConfig",
+    "ConstraintsConfig",
     "CountTokens",
     "FilePromptsConfig",
+    "GuiPromptsConfig",
     "Prompts",
     "PromptsConfig",
     "UltraFeedbackPromptsConfig",
@@ -70,5 +77,13 @@ class UltraFeedbackPromptsConfig(ChatPromptsConfig):
 
 
 AnyPromptsConfig = Annotated[
-    FilePromptsConfig | UltraFeedbackPromptsConfig | ComparisonsConfig, Field(discriminator="type")
+    FilePromptsConfig
+    | UltraFeedbackPromptsConfig
+    | ComparisonsConfig
+    | RuleReasoningConfig
+    | RuleCollectionConfig
+    | GuiPromptsConfig
+    | JigsawPromptsConfig
+    | ConstraintsConfig,
+    Field(discriminator="type"),
 ]

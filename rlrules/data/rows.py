@@ -6,9 +6,12 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlrules.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
 
 Row = Mapping[str, Any]
 
@@ -64,30 +67,37 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
 
 
 def read_rows(path: str, split: str = "train") -> list[Row]:
-    """All rows of a local file (JSONL, JSON, parquet, CSV), a folder of such files, or a data set on the hub.
+    """All rows of a file (JSONL, JSON, parquet, CSV; all but JSONL also hf://…), a folder, or a data set on the hub.
 
     Raises:
         DataError: It cannot be had or has no such split.
     """
     local = Path(path)
-    if local.suffix == ".jsonl":
+    if local.name.endswith((".jsonl", ".jsonl.gz")):
         return [row for _, row in read_jsonl(local)]
+    return list(open_dataset(path, split))
+
+
+def open_dataset(path: str, split: str = "train") -> "datasets.Dataset":
+    """A local file (JSON, parquet, CSV), a folder of such files, or a data set on the hub, read when its rows are.
+
+    Raises:
+        DataError: It cannot be had or has no such split.
+    """
     import datasets
 
-    formats = {".json": "json", ".parquet": "parquet", ".csv": "csv"}
+    local, formats = Path(path), {".json": "json", ".parquet": "parquet", ".csv": "csv"}
     try:
         if local.suffix in formats:
-            if not local.exists():
+            if "://" not in path and not local.exists():
                 raise DataError(f"{path} does not exist (looked in {Path.cwd()})")
-            found = datasets.load_dataset(formats[local.suffix], data_files=str(local), split="train")
-        else:
-            found = datasets.load_dataset(path, split=split)
+            return datasets.load_dataset(formats[local.suffix], data_files=path, split="train")
+        return datasets.load_dataset(path, split=split)
     except DataError:
         raise
     except Exception as error:
         told = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         raise DataError(f"data {path!r}, split {split!r}: {told}") from error
-    return list(found)
 
 
 def read_named(

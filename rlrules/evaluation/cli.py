@@ -13,7 +13,7 @@ from rlrules.evaluation.cli_run import AsJson, Config, DryRun, Folder, Overrides
 from rlrules.terminal import told
 
 if TYPE_CHECKING:
-    from rlrules.evaluation.instruction_checks import Benchmark
+    from rlrules.rewards.instruction_checks import Benchmark
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 app.add_typer(judges_app)
@@ -279,30 +279,40 @@ def arena_hard(
 
 @app.command()
 def gui(
-    predictions: Annotated[Path, typer.Option(help="A line per sample; points for grounding, actions for steps.")],
+    predictions: Annotated[Path, typer.Option(help="A line per sample: points or actions, or whole responses.")],
+    steps: Annotated[Path | None, typer.Option(help="AndroidControl's steps, {image, task, gt} each.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """GUI agents: clicks that hit their element, or whole steps, whichever the lines hold."""
     with told():
         from rlrules.evaluation.files import located
         from rlrules.evaluation.gui import action_metrics, grounding_metrics
+        from rlrules.evaluation.gui_steps import answered, read_steps
 
         lines = list(located(predictions))
+        if steps is not None:
+            lines = list(answered(read_steps(steps), lines))
         metrics = action_metrics(lines) if lines and "target" in lines[0][1] else grounding_metrics(lines)
     print_metrics(metrics, as_json)
 
 
 @app.command()
 def jigsaw(
-    responses: Annotated[Path, typer.Option(help="JSONL: {id, rows, columns, arrangement, response}.")],
+    responses: Annotated[
+        Path, typer.Option(help="JSONL: {id, rows, columns, arrangement, response}, or rows of data with answers.")
+    ],
+    think: Annotated[bool, typer.Option(help="Of rows of data: thoughts were asked for.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Jigsaw puzzles: exact, by piece and by neighbour, beside chance."""
+    """Jigsaw puzzles: how much is right, beside what guessing gets; solved and unsolved puzzles apart."""
     with told():
         from rlrules.evaluation.files import located
         from rlrules.evaluation.jigsaw import jigsaw_metrics
+        from rlrules.evaluation.jigsaw_questions import question_metrics
 
-        metrics = jigsaw_metrics(located(responses))
+        lines = list(located(responses))
+        asked = bool(lines) and "question" in lines[0][1]
+        metrics = question_metrics(lines, think) if asked else jigsaw_metrics(lines)
     print_metrics(metrics, as_json)
 
 
@@ -336,7 +346,7 @@ def _instructions(
         from rlrules.errors import DataError
         from rlrules.evaluation.files import located, need, write_lines
         from rlrules.evaluation.ifeval import check_responses, instruction_metrics, read_prompts, row_of
-        from rlrules.evaluation.instruction_checks import prepare
+        from rlrules.rewards.instruction_checks import prepare
 
         prepare(nltk_data)
         lines = list(located(responses))

@@ -1,7 +1,7 @@
 """GUI agents: does a click hit its element (ScreenSpot), is a step right (AndroidControl)?
 
 Every sample counts: what cannot be read is a miss. Points are in the frame of the image that the model saw, which
-each line names, and are scaled to the image that targets are in.
+each line names, and are scaled to the image that targets are in. Whole responses are read as the reward reads them.
 """
 
 import math
@@ -12,25 +12,14 @@ from typing import Any
 from rlrules.errors import DataError
 from rlrules.evaluation.files import need
 from rlrules.evaluation.stats import RESAMPLES, bootstrap
+from rlrules.rewards.boxes import Size, in_box, scaled
+from rlrules.rewards.gui_frames import numbers
+from rlrules.rewards.gui_parse import ACTIONS, read_action
 
-ACTIONS = ("open_app", "click", "scroll", "input_text", "navigate_back")
 TOLERANCE = 0.14
 """A click is right within this share of the screen's width."""
 
 _ARGUMENTS = {"open_app": "app_name", "scroll": "direction", "input_text": "text"}
-Size = tuple[float, float]
-
-
-def scaled(point: Sequence[float], seen: Size | None, target: Size | None) -> tuple[float, float]:
-    """A point of the image that was seen, in the target's image; unchanged where no sizes are given."""
-    if seen is None or target is None:
-        return float(point[0]), float(point[1])
-    return point[0] * target[0] / seen[0], point[1] * target[1] / seen[1]
-
-
-def in_box(point: Sequence[float], box: Sequence[float]) -> bool:
-    """Whether a point lies in {left, top, right, bottom}, edges included."""
-    return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
 
 
 def grounding_metrics(
@@ -39,8 +28,8 @@ def grounding_metrics(
     """Hit rates by platform and kind of element, and over all samples.
 
     Args:
-        rows: {id, box, point or null, platform?, element?, seen_size?, image_size?}; a point that is null, or no two
-            numbers, could not be read.
+        rows: {id, box, point or null, platform?, element?, seen_size?, image_size?, tokens?}; a point that is null,
+            or no two numbers, could not be read. In place of `point`: `response`, a model's text.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
 
@@ -49,8 +38,11 @@ def grounding_metrics(
     """
     hits: dict[str, list[float]] = defaultdict(list)
     unread = 0
-    for where, row in _unique(rows, ("id", "box", "point")):
-        point = _point(row["point"])
+    tokens: list[float] = []
+    problems: Counter[str] = Counter()
+    for where, row in _unique(rows, ("id", "box"), "point", problems):
+        tokens += _tokens(row, where)
+        point = numbers(row["point"], 2)
         unread += point is None
         box = _numbers(row["box"], 4, "box", where)
         hit = point is not None and in_box(scaled(point, *_sizes(row, where)), box)
@@ -61,6 +53,7 @@ def grounding_metrics(
         "accuracy": found.value,
         "n": len(every),
         "n_unreadable": unread,
+        **_of_responses(problems, tokens),
         "by_kind": {name: {"accuracy": sum(part) / len(part), "n": len(part)} for name, part in sorted(hits.items())},
         "intervals": {"accuracy": found.record()} if resamples else {},
     }
@@ -75,9 +68,9 @@ def action_metrics(
     which is looser on tall screens; both are given, the step counts the first.
 
     Args:
-        rows: {id, target: {action, …}, predicted: {action, …} or null, image_size, seen_size?}; of an action count
-            `point` (click), `app_name` (open_app), `direction` (scroll) and `text` (input_text). A predicted click
-            without two numbers for a point could not be read.
+        rows: {id, target: {action, …}, predicted: {action, …} or null, image_size, seen_size?, tokens?}; of an action
+            count `point` (click), `app_name` (open_app), `direction` (scroll) and `text` (input_text). A predicted
+            click without two numbers for a point could not be read. In place of `predicted`: `response`, a text.
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
 
@@ -89,7 +82,10 @@ def action_metrics(
     clicks: dict[str, list[float]] = {"width": [], "normalized": []}
     kinds: Counter[str] = Counter()
     unread = 0
-    for where, row in _unique(rows, ("id", "target", "predicted")):
+    tokens: list[float] = []
+    problems: Counter[str] = Counter()
+    for where, row in _unique(rows, ("id", "target"), "predicted", problems):
+        tokens += _tokens(row, where)
         target, predicted = row["target"], row["predicted"]
         if not isinstance(target, Mapping) or target.get("action") not in ACTIONS:
             raise DataError(f"{where}: `target`: expected an action of {', '.join(ACTIONS)}")
@@ -101,21 +97,25 @@ def action_metrics(
         if target["action"] != "click":
             steps.append(float(same and _same_argument(target, predicted)))
             continue
-        point = _point(predicted.get("point")) if same else None
+        point = numbers(predicted.get("point"), 2) if same else None
         unread += same and point is None
         near = _near(target, point, row, where)
         for name, hit in near.items():
             clicks[name].append(float(hit))
         steps.append(float(near["width"]))
     step, kind = (bootstrap(part, resamples=resamples, seed=seed) for part in (steps, types))
+    grounding = {name: _mean(part) for name, part in clicks.items()}
     return {
         "type_accuracy": kind.value,
-        "grounding_accuracy": _mean(clicks["width"]),
-        "grounding_accuracy_normalized": _mean(clicks["normalized"]),
+        "grounding_accuracy": grounding["width"],
+        "grounding_accuracy_normalized": grounding["normalized"],
+        "average": (kind.value + grounding["width"]) / 2,
+        "average_normalized": (kind.value + grounding["normalized"]) / 2,
         "step_accuracy": step.value,
         "n": len(types),
         "n_clicks": len(clicks["width"]),
         "n_unreadable": unread,
+        **_of_responses(problems, tokens),
         "actions": dict(kinds),
         "intervals": {"type_accuracy": kind.record(), "step_accuracy": step.record()} if resamples else {},
     }
@@ -146,19 +146,49 @@ def _same_argument(target: Mapping[str, Any], predicted: Mapping[str, Any]) -> b
 
 
 def _unique(
-    rows: Iterable[tuple[str, Mapping[str, Any]]], names: Sequence[str]
+    rows: Iterable[tuple[str, Mapping[str, Any]]], names: Sequence[str], answer: str, problems: Counter[str]
 ) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """The rows, whose `response`, where they have one, is read into the column `answer`, and what is wrong with it."""
     seen: set[Any] = set()
     for where, row in rows:
-        need(row, names, where)
+        read = "response" in row
+        need(row, (*names, "response" if read else answer), where)
         if isinstance(row["id"], bool) or not isinstance(row["id"], str | int):
             raise DataError(f"{where}: `id`: expected text or an integer, got {row['id']!r}")
         if row["id"] in seen:
             raise DataError(f"{where}: `id`: {row['id']!r} stands more than once")
         seen.add(row["id"])
-        yield where, row
+        if not read:
+            yield where, row
+            continue
+        if row["response"] is not None and not isinstance(row["response"], str):
+            raise DataError(f"{where}: `response`: expected text or null, got {type(row['response']).__name__}")
+        problem, found = _read(row["response"] or "")
+        problems[problem] += 1
+        if answer == "point":
+            # To scroll at a place is not to click it.
+            found = found["point"] if found is not None and found["action"] == "click" else None
+        yield where, {**row, answer: found}
     if not seen:
         raise DataError("no predictions")
+
+
+def _read(response: str) -> tuple[str, dict[str, Any] | None]:
+    """What is wrong with a response, "ok" where nothing is; and its action, with its point."""
+    found = read_action(response)
+    if found.action is None:
+        return found.problem, None
+    lost = found.action == "click" and found.point is None
+    return "no_coordinate" if lost else "ok", {**found.arguments, "point": found.point}
+
+
+def _of_responses(problems: Mapping[str, int], tokens: Sequence[float]) -> dict[str, Any]:
+    told: dict[str, Any] = {"responses": dict(problems)} if problems else {}
+    return told | ({"mean_tokens": _mean(tokens)} if tokens else {})
+
+
+def _tokens(row: Mapping[str, Any], where: str) -> Sequence[float]:
+    return () if row.get("tokens") is None else _numbers([row["tokens"]], 1, "tokens", where)
 
 
 def _sizes(row: Mapping[str, Any], where: str) -> tuple[Size | None, Size | None]:
@@ -173,21 +203,11 @@ def _sizes(row: Mapping[str, Any], where: str) -> tuple[Size | None, Size | None
     return (seen and (seen[0], seen[1])), (target and (target[0], target[1]))  # type: ignore[return-value]
 
 
-def _point(value: Any) -> list[float] | None:
-    """A predicted point; None where it is no two numbers, which is a miss and not the file's fault."""
-    return [float(part) for part in value] if _are_numbers(value, 2) else None
-
-
-def _numbers(value: Any, count: int, name: str, where: str) -> list[float]:
-    if not _are_numbers(value, count):
+def _numbers(value: Any, count: int, name: str, where: str) -> tuple[float, ...]:
+    found = numbers(value, count)
+    if found is None:
         raise DataError(f"{where}: `{name}`: expected {count} numbers, got {value!r}")
-    return [float(part) for part in value]
-
-
-def _are_numbers(value: Any, count: int) -> bool:
-    if not isinstance(value, list | tuple) or len(value) != count:
-        return False
-    return all(isinstance(part, int | float) and type(part) is not bool and math.isfinite(part) for part in value)
+    return found
 
 
 def _mean(values: Sequence[float]) -> float:

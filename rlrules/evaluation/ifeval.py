@@ -9,8 +9,8 @@ import numpy as np
 
 from rlrules.errors import DataError
 from rlrules.evaluation.files import need
-from rlrules.evaluation.instruction_checks import Benchmark, Checked, check
 from rlrules.evaluation.stats import RESAMPLES, bootstrap
+from rlrules.rewards.instruction_checks import Benchmark, Checked, check
 
 COLUMNS = ("key", "prompt", "instruction_id_list", "kwargs")
 

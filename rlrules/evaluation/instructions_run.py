@@ -8,7 +8,6 @@ from rlrules.evaluation.config import InstructionsConfig
 from rlrules.evaluation.files import asked_for, located, need, refuse_again
 from rlrules.evaluation.generation import Chat, answer_all, truncated
 from rlrules.evaluation.ifeval import check_responses, instruction_metrics, read_prompts, row_of
-from rlrules.evaluation.instruction_checks import Benchmark, prepare
 from rlrules.evaluation.results import (
     ResultRows,
     check_failures,
@@ -18,6 +17,7 @@ from rlrules.evaluation.results import (
     write_results,
 )
 from rlrules.judges import Judge
+from rlrules.rewards.instruction_checks import Benchmark, prepare
 
 HUBS: dict[Benchmark, str] = {"ifeval": "google/IFEval", "ifbench": "allenai/IFBench_test"}
 

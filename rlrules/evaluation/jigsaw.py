@@ -9,55 +9,23 @@ from rlrules.errors import DataError
 from rlrules.evaluation.files import need
 from rlrules.evaluation.stats import RESAMPLES, bootstrap
 from rlrules.judges.verdict import after_thought
+from rlrules.rewards.jigsaw_answers import connection_score, patch_score, read_indices
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_BETWEEN = re.compile(r"[\s,;`]+")
 
 
 def read_permutation(text: str, size: int) -> tuple[int, ...] | None:
     """The arrangement in an answer tag, or in the whole answer: each of 1 to `size` once, else None."""
     answer = after_thought(text)
     tags = _ANSWER.findall(answer)
-    parts = [part for part in _BETWEEN.split(tags[-1] if tags else answer) if part]
-    if not all(re.fullmatch("[0-9]{1,6}", part) for part in parts):
-        return None
-    found = tuple(int(part) for part in parts)
-    return found if sorted(found) == list(range(1, size + 1)) else None
+    found = read_indices(tags[-1] if tags else answer, size)
+    return found if found is not None and len(set(found)) == size else None
 
 
 def inverted(arrangement: Sequence[int]) -> tuple[int, ...]:
     """Where each piece is, of an arrangement that says which piece is where, or the other way round."""
     places = {piece: place for place, piece in enumerate(arrangement, 1)}
     return tuple(places[piece] for piece in range(1, len(arrangement) + 1))
-
-
-def patch_score(found: Sequence[int], right: Sequence[int]) -> float:
-    """Share of places that hold the right piece; 0 where the lengths differ."""
-    if len(found) != len(right):
-        return 0.0
-    return sum(one == other for one, other in zip(found, right, strict=True)) / len(right)
-
-
-def connection_score(found: Sequence[int], right: Sequence[int], rows: int, columns: int) -> float:
-    """Share of neighbours, side by side or one above the other, that stay so; 0 where the lengths differ.
-
-    A single piece has no neighbours to lose: 1.
-
-    Both say which piece is where: an arrangement that says where each piece is must be inverted first.
-    """
-    if len(found) != len(right):
-        return 0.0
-    wanted, got = _neighbours(right, rows, columns), _neighbours(found, rows, columns)
-    return len(wanted & got) / len(wanted) if wanted else 1.0
-
-
-def iou(first: Sequence[float], second: Sequence[float]) -> float:
-    """Intersection over union of two boxes {left, top, right, bottom}, as continuous areas."""
-    across = min(first[2], second[2]) - max(first[0], second[0])
-    down = min(first[3], second[3]) - max(first[1], second[1])
-    shared = max(across, 0.0) * max(down, 0.0)
-    whole = sum(abs((box[2] - box[0]) * (box[3] - box[1])) for box in (first, second)) - shared
-    return shared / whole if whole > 0 else 0.0
 
 
 def centre_in(box: Sequence[float], target: Sequence[float]) -> bool:
@@ -69,7 +37,9 @@ def centre_in(box: Sequence[float], target: Sequence[float]) -> bool:
 def jigsaw_metrics(
     lines: Iterable[tuple[str, Mapping[str, Any]]], resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
-    """Exact, patch and connection scores over all puzzles; an answer that is no arrangement scores 0.
+    """Exact, patch and connection scores over all puzzles, exact for solved and unsolved ones apart.
+
+    An answer that is no arrangement scores 0.
 
     Args:
         lines: {id, rows, columns, arrangement, response}, an arrangement saying which piece is where; a null response
@@ -83,6 +53,7 @@ def jigsaw_metrics(
     seen: set[str] = set()
     scores: dict[str, list[float]] = {"exact": [], "patch": [], "connection": []}
     chance: dict[str, list[float]] = {"exact": [], "patch": []}
+    split: dict[str, list[float]] = {"solved": [], "unsolved": []}
     unread = 0
     for where, line in lines:
         right = _right(line, where)
@@ -95,6 +66,7 @@ def jigsaw_metrics(
         scores["exact"].append(float(found == right))
         scores["patch"].append(patch_score(found or (), right))
         scores["connection"].append(connection_score(found or (), right, line["rows"], line["columns"]))
+        split["solved" if list(right) == sorted(right) else "unsolved"].append(scores["exact"][-1])
         chance["exact"].append(1 / math.factorial(size))
         chance["patch"].append(1 / size)
     if not scores["exact"]:
@@ -104,7 +76,9 @@ def jigsaw_metrics(
         **{name: part.value for name, part in found_means.items()},
         "n": len(scores["exact"]),
         "n_unreadable": unread,
+        # An arrangement is uniform over all: whoever always gives the same one is right as often as a random one.
         "by_chance": {name: sum(part) / len(part) for name, part in chance.items()},
+        "by_puzzle": {name: {"exact": sum(part) / len(part), "n": len(part)} for name, part in split.items() if part},
         "intervals": {name: part.record() for name, part in found_means.items()} if resamples else {},
     }
 
@@ -122,17 +96,3 @@ def _right(line: Mapping[str, Any], where: str) -> tuple[int, ...]:
     if not sound or sorted(pieces) != list(range(1, size + 1)):
         raise DataError(f"{where}: `arrangement`: expected each of 1 to {size} once")
     return tuple(pieces)
-
-
-def _neighbours(pieces: Sequence[int], rows: int, columns: int) -> set[tuple[str, int, int]]:
-    beside = {
-        ("beside", pieces[r * columns + c], pieces[r * columns + c + 1])
-        for r in range(rows)
-        for c in range(columns - 1)
-    }
-    above = {
-        ("above", pieces[r * columns + c], pieces[(r + 1) * columns + c])
-        for r in range(rows - 1)
-        for c in range(columns)
-    }
-    return beside | above

@@ -91,7 +91,7 @@ class Answer:
     completion_tokens: int = 0
     seconds: float = 0.0
     cached: bool = False
-    steps: Sequence[tuple[str, Mapping[str, float]]] = ()
+    steps: Sequence[tuple[str, Mapping[str, float]]] = field(default_factory=list)
 
 
 class JudgeConfig(BaseModel):

@@ -166,7 +166,7 @@ class _Reply(BaseModel):
             finish_reason=choice.finish_reason or "stop",
             logprobs=tokens[0].likely() if tokens else {},
             # With the token that was written, which need not be among the likeliest.
-            steps=[(token.token, token.likely((token,))) for token in tokens] if len(tokens) > 1 else (),
+            steps=[(token.token, token.likely((token,))) for token in tokens] if len(tokens) > 1 else [],
             prompt_tokens=usage.prompt_tokens or 0,
             completion_tokens=usage.completion_tokens or 0,
             seconds=seconds,

@@ -39,7 +39,7 @@ def build_rewards(loaded: LoadedRecipe) -> Rewards:
             judges[name] = build_judge(name, judge)
         except RlrulesError as error:
             problems.append(loaded.problem(("judges", name), str(error)))
-    resources = Resources(judges)
+    resources = Resources(judges, _count(recipe.training.get("max_completion_length")))
     for name, reward in recipe.rewards.items():
         if all(judge in judges for judge in reward.judge_names()):
             try:
@@ -51,3 +51,8 @@ def build_rewards(loaded: LoadedRecipe) -> Rewards:
     objective = recipe.objective
     engine = RewardEngine(scorers, objective.build(), recipe.required_rewards(), objective.deadline_s)
     return Rewards(judges, scorers, engine)
+
+
+def _count(value: object) -> int | None:
+    # Whatever else stands there TRL refuses.
+    return value if isinstance(value, int) and value > 0 else None

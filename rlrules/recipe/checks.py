@@ -18,8 +18,10 @@ from rlrules.judges.verdict import THINK_OPEN
 from rlrules.models import resolve_model
 from rlrules.recipe.arguments import scale_problems, straddling
 from rlrules.recipe.build import Rewards, build_rewards
+from rlrules.recipe.entropy import entropy_problems
 from rlrules.recipe.evaluations import evaluation_problems, type_problems
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
+from rlrules.recipe.sampling import sampling_problems
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, RewardModelRecipe, SftRecipe
 from rlrules.rewards.advantages import DEFAULT_SCALE, named_scale
 from rlrules.rewards.base import ScorerConfig
@@ -71,6 +73,7 @@ def static_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments 
     problems += type_problems(loaded) + _peft_problems(loaded)
     if arguments is None:
         return problems
+    problems += entropy_problems(loaded, arguments)
     if arguments.eval_strategy != "no" and (data is None or data.eval is None):
         problems.append(loaded.problem(("training", "eval_strategy"), "there is no `data.eval` to evaluate on"))
     every = exact_resume_every(arguments)
@@ -133,6 +136,7 @@ def check_training(
             found.append(loaded.problem(("data", part), str(error)))
     train, held_out = parts["train"], parts["eval"]
     if isinstance(recipe, GrpoRecipe):
+        found += _processor_problems(loaded.of(GrpoRecipe), tokenizer)
         found += _prompt_problems(loaded.of(GrpoRecipe), arguments, train, held_out, tokenizer)
     if found or train is None:
         raise RecipeError(list(dict.fromkeys(found)))
@@ -302,6 +306,13 @@ def _rows(recipe: Recipe, part: str, tokenizer: Any, arguments: "TrainingArgumen
     return prompts
 
 
+def _processor_problems(loaded: LoadedRecipe, processor: Any) -> list[str]:
+    if processor is None:
+        return []
+    told = ((name, reward.processor_problem(processor)) for name, reward in loaded.recipe.rewards.items())
+    return [loaded.problem(("rewards", name), problem) for name, problem in told if problem]
+
+
 def _prompt_problems(
     loaded: LoadedRecipe, arguments: "GRPOConfig | None", train: Rows | None, held: Rows | None, tokenizer: Any
 ) -> list[str]:
@@ -310,6 +321,8 @@ def _prompt_problems(
         if prompts is not None:
             problems += _column_problems(loaded, part, prompts.rows)
             problems += _image_problems(loaded, part, prompts.rows, tokenizer)
+    if train is not None and (sampling := loaded.recipe.sampling) is not None:
+        problems += sampling_problems(loaded, sampling, arguments, train.rows)
     if arguments is None:
         return problems
     needed = (arguments.generation_batch_size or 1) // arguments.num_generations
@@ -320,20 +333,22 @@ def _prompt_problems(
 
 
 def _column_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    problems: list[str] = []
-    for name, reward in loaded.recipe.rewards.items():
-        found: list[str] = []
-        for column in reward.columns():
-            lacking = [number for number, row in enumerate(rows, 1) if row.get(column) is None]
-            if lacking:
-                there = sorted(set().union(*rows))
-                message = f"reward {name!r} needs the column {column!r}, row {lacking[0]} lacks it"
-                found.append(message + did_you_mean(column, there))
-        if not found:
-            wrong = ((number, reward.row_problem(row)) for number, row in enumerate(rows, 1))
-            found = [f"reward {name!r}, row {number}: {problem}" for number, problem in wrong if problem][:1]
-        problems += [loaded.problem(("data", part), message) for message in found]
-    return problems
+    """For every reward, each column that a row lacks; where none does, the first row that it cannot score against."""
+    lacking: dict[tuple[str, str], str] = {}
+    unsound: dict[str, str] = {}
+    # Once through the rows: some are made as they are taken.
+    for number, row in enumerate(rows, 1):
+        for name, reward in loaded.recipe.rewards.items():
+            missing = [column for column in reward.columns() if row.get(column) is None]
+            for column in missing:
+                if (name, column) not in lacking:
+                    message = f"reward {name!r} needs the column {column!r}, row {number} lacks it"
+                    lacking[name, column] = message + did_you_mean(column, sorted(set().union(*rows)))
+            if not missing and name not in unsound and (problem := reward.row_problem(row)):
+                unsound[name] = f"reward {name!r}, row {number}: {problem}"
+    found = list(lacking.values())
+    found += [message for name, message in unsound.items() if not any(name == reward for reward, _ in lacking)]
+    return [loaded.problem(("data", part), message) for message in found]
 
 
 def _image_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> list[str]:

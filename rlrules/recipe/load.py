@@ -234,6 +234,11 @@ def _reference_problems(merged: Mapping[str, Any], sources: Sources) -> list[str
             if judge not in judges:
                 message = f"no judge {judge!r} in `judges`{did_you_mean(judge, judges)}"
                 problems.append(_problem(sources, ("rewards", name, "judge"), message))
+    sampling = merged.get("sampling")
+    signal = sampling.get("signal") if isinstance(sampling, Mapping) else None
+    if isinstance(signal, str) and signal not in rewards:
+        message = f"no reward {signal!r} in `rewards`{did_you_mean(signal, rewards)}"
+        problems.append(_problem(sources, ("sampling", "signal"), message))
     try:
         objective = TypeAdapter[ObjectiveConfig](AnyObjectiveConfig).validate_python(merged.get("objective"))
     except ValidationError:

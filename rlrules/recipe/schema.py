@@ -8,6 +8,7 @@ from rlrules.data.conversations import AnyConversationsConfig
 from rlrules.data.preferences import AnyPreferenceConfig
 from rlrules.data.prompts import AnyPromptsConfig
 from rlrules.judges import AnyJudgeConfig
+from rlrules.recipe.sampling import AnySamplingConfig
 from rlrules.recipe.served import EngineSection, ServerSection
 from rlrules.rewards.base import ScorerConfig, scorer_config
 from rlrules.rewards.objective import AnyObjectiveConfig
@@ -64,6 +65,26 @@ class EvalSection(Section):
     overrides: dict[str, Any] = Field(default_factory=dict, description="Goes over what the file says.")
 
 
+class TeaSection(Section):
+    """Token-wise entropy-adaptive regularisation (Light-IF): an entropy bonus, spread over tokens by covariance."""
+
+    coef: float = Field(0.05, ge=0, allow_inf_nan=False, description="Mean bonus of a token's nat; 0: TRL's loss.")
+    temperature: float = Field(1.0, gt=0, allow_inf_nan=False, description="Of the softmax over covariances.")
+    cap: float = Field(100.0, gt=0, description="Most that a token gets, in multiples of coef; .inf: no bound.")
+    scope: Literal["sequence", "batch"] = Field(
+        "sequence", description="What the softmax goes over: one completion, or all of an optimiser step."
+    )
+
+
+class EntropySelection(Section):
+    """Fine-tuning on the tokens that the model does not cover yet (Light-IF)."""
+
+    coef: float = Field(
+        0.8, ge=0, allow_inf_nan=False, description="Entropy's weight in a token's rank, CE - coef * entropy."
+    )
+    keep: float = Field(0.8, gt=0, le=1, description="Share of a micro-batch's tokens that are learned; 1: all.")
+
+
 class Recipe(Section):
     """What the recipes of all methods have."""
 
@@ -87,6 +108,10 @@ class GrpoRecipe(Recipe):
     judges: dict[str, AnyJudgeConfig] = Field(default_factory=dict)
     rewards: dict[str, SerializeAsAny[ScorerConfig]] = Field(min_length=1)
     objective: AnyObjectiveConfig
+    sampling: AnySamplingConfig | None = Field(
+        None, description="How often each domain is drawn; null: TRL's order, each prompt once an epoch."
+    )
+    tea: TeaSection | None = None
     server: ServerSection | None = Field(None, description="Of `rlrules serve`; nothing else reads it.")
     engines: dict[str, EngineSection] = Field(
         default_factory=dict, description="vLLM servers that `rlrules serve` starts; nothing else does."
@@ -109,6 +134,7 @@ class SftRecipe(Recipe):
     method: Literal["sft"]
     model: ModelSection
     data: ConversationData
+    entropy_selection: EntropySelection | None = None
 
 
 class RewardModelRecipe(Recipe):

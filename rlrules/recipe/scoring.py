@@ -44,30 +44,32 @@ def group_problem(recipe: GrpoRecipe, size: int) -> str:
 
 
 def columns_read(recipe: GrpoRecipe) -> list[str]:
-    """All columns that the rewards read, sorted."""
-    return sorted({column for reward in recipe.rewards.values() for column in reward.columns()})
+    """All columns that the rewards read, also where only some rows have them; sorted."""
+    rewards = recipe.rewards.values()
+    return sorted({column for reward in rewards for column in (*reward.columns(), *reward.optional_columns())})
 
 
 class TokenCounts:
-    """Counts the tokens of completions that come without a count, where a reward needs one.
+    """Counts the tokens of completions that come without a count, where one is needed.
 
     Args:
         recipe: Its `model` counts, loaded when it is first needed.
     """
 
     def __init__(self, recipe: GrpoRecipe) -> None:
-        self._needing = [name for name, reward in recipe.rewards.items() if reward.needs_tokens]
+        self._needing = [f"reward {name!r}" for name, reward in recipe.rewards.items() if reward.needs_tokens]
+        self._needing += ["the objective"] * recipe.objective.needs_tokens
         self._model = recipe.model
         self._count: Callable[[str], int] | None = None
         self._lock = threading.Lock()
 
     @property
     def needed(self) -> bool:
-        """Whether any reward reads token counts."""
+        """Whether a reward, or the objective, reads token counts."""
         return bool(self._needing)
 
     def of(self, text: str) -> int:
-        """Tokens in `text`; 0 where no reward reads them.
+        """Tokens in `text`; 0 where nothing reads them.
 
         Raises:
             DataError: There is no model to count with.
@@ -76,7 +78,7 @@ class TokenCounts:
             return 0
         if self._model is None:
             raise DataError(
-                f"reward {self._needing[0]!r} needs token counts: give `tokens` with each completion, "
+                f"{self._needing[0]} needs token counts: give `tokens` with each completion, "
                 "or `model` in the recipe to count with"
             )
         with self._lock:  # Fast tokenizers complain of being used by two threads at once.

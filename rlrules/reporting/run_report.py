@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rlrules import __version__
 from rlrules.errors import DataError
+from rlrules.reporting.domains import domain_rows
 from rlrules.reporting.run_data import read_run
 from rlrules.reporting.samples import read_completions
 from rlrules.reporting.text import duration, number, percent, share, signed
@@ -33,11 +34,9 @@ def write_report(folder: Path) -> Path:
     """
     run = read_run(folder)
     completions = read_completions(folder / COMPLETIONS)
-    html = (
-        _environment()
-        .get_template("run_report.html.jinja")
-        .render(page=page(run, completions, folder), run=run, completions=completions, version=__version__)
-    )
+    shown = {"page": page(run, completions, folder), "domains": domain_rows(run)}
+    template = _environment().get_template("run_report.html.jinja")
+    html = template.render(**shown, run=run, completions=completions, version=__version__)
     path = folder / REPORT
     # A reader of the page during training sees the old one or the new one, never half of it.
     draft = path.with_suffix(".draft")

@@ -18,7 +18,11 @@ ENTRY_POINTS = "rlrules.scorers"
 
 # Import paths, so that a recipe pays only for the scorers it names.
 _BUILT_IN = {
+    "answer": "rlrules.rewards.answer:AnswerConfig",
+    "constraints": "rlrules.rewards.constraints:ConstraintsConfig",
     "format": "rlrules.rewards.format:FormatConfig",
+    "gui": "rlrules.rewards.gui:GuiConfig",
+    "jigsaw": "rlrules.rewards.jigsaw:JigsawConfig",
     "length": "rlrules.rewards.length:LengthConfig",
     "outcome": "rlrules.rewards.outcome:OutcomeConfig",
     "preference": "rlrules.rewards.preference:PreferenceConfig",
@@ -85,9 +89,15 @@ def unscored(error: BaseException) -> Score:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a scorer may need to be built: the recipe's judges, by name."""
+    """What a scorer may need to be built.
+
+    Attributes:
+        judges: The recipe's judges, by name.
+        max_completion_length: Most tokens of a completion, where the recipe says.
+    """
 
     judges: Mapping[str, Judge] = field(default_factory=dict)
+    max_completion_length: int | None = None
 
 
 class ScorerConfig(BaseModel):
@@ -100,6 +110,9 @@ class ScorerConfig(BaseModel):
     compares: ClassVar[bool] = False
     """Whether the scorer compares completions, as the objective `pairwise` needs."""
 
+    signal_metric: ClassVar[str] = ""
+    """Metric of its scores that says from 0 to 1 how right a completion is; empty where their value does."""
+
     type: str
     required: bool = Field(True, description="An unscored required reward blanks the completion's whole row.")
 
@@ -107,8 +120,16 @@ class ScorerConfig(BaseModel):
         """Columns of the data that the scorer reads."""
         return ()
 
+    def optional_columns(self) -> tuple[str, ...]:
+        """Columns that the scorer reads too where a row has them."""
+        return ()
+
     def row_problem(self, row: Mapping[str, Any]) -> str:
         """Why a row whose columns are all there cannot be scored against, in words; empty where it can."""
+        return ""
+
+    def processor_problem(self, processor: Any) -> str:
+        """Why the model's processor does not go with the scorer, with the remedy; empty where it does."""
         return ""
 
     def judge_names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field, FiniteFloat
 
 from rlrules.rewards.objective_base import Objective, ObjectiveConfig, Outcome, rewards_of, standardized, values
+from rlrules.rewards.objective_cosine import CosineLengthConfig
 from rlrules.rewards.objective_pairwise import PairwiseConfig
 from rlrules.rewards.objective_trust import TrustConfig
 from rlrules.types import Group, Scored
@@ -52,7 +53,7 @@ class GateConfig(ObjectiveConfig):
 
 
 AnyObjectiveConfig = Annotated[
-    WeightedSumConfig | GateConfig | PairwiseConfig | TrustConfig, Field(discriminator="type")
+    WeightedSumConfig | GateConfig | CosineLengthConfig | PairwiseConfig | TrustConfig, Field(discriminator="type")
 ]
 
 

@@ -86,6 +86,8 @@ class ObjectiveConfig(BaseModel):
     """Whether its rewards are advantages already, which TRL must not scale again."""
     compares: ClassVar[bool] = False
     """Whether it needs a reward that compares completions."""
+    needs_tokens: ClassVar[bool] = False
+    """Whether it reads a completion's token count."""
 
     max_unscored: float = Field(
         0.05, ge=0, le=1, description="Share of completions without a required score past which the run stops."

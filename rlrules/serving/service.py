@@ -13,7 +13,7 @@ from rlrules.errors import DataError
 from rlrules.judges import templates
 from rlrules.recipe.build import Rewards
 from rlrules.recipe.load import LoadedRecipe
-from rlrules.recipe.scoring import TokenCounts, columns_read, group_problem, row_problem, settled
+from rlrules.recipe.scoring import TokenCounts, group_problem, row_problem, settled
 from rlrules.recipe.served import served
 from rlrules.rewards.engine import ScoredGroup
 from rlrules.serving import wire
@@ -49,8 +49,8 @@ class Service:
         self._recipe, self._server = loaded.recipe, served(loaded)
         self._counts = TokenCounts(loaded.recipe)
         self.groups_only = group_problem(loaded.recipe, 1) or loaded.recipe.objective.group_problem(1)
-        read = columns_read(loaded.recipe)
-        self._label_column = self._server.label_column or (read[0] if len(read) == 1 else "label")
+        needed = {column for reward in loaded.recipe.rewards.values() for column in reward.columns()}
+        self._label_column = self._server.label_column or (needed.pop() if len(needed) == 1 else "label")
 
     async def groups(self, request: wire.ScoreRequest) -> list[Group]:
         """The groups that a request asks about.

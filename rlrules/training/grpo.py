@@ -8,14 +8,26 @@ from accelerate.utils import gather
 from transformers import Trainer
 from trl import GRPOTrainer
 
-from rlrules.recipe.schema import GrpoRecipe
+from rlrules.data.messages import completion_text
+from rlrules.recipe.sampling import DomainAwareConfig
+from rlrules.recipe.schema import GrpoRecipe, TeaSection
+from rlrules.training.entropy import SCORED, EntropyTerm
 from rlrules.training.job import Job, told_rows
+from rlrules.training.sampling import DomainSampler
 from rlrules.training.scoring import Batch, BatchScorer
 from rlrules.training.state import Stateful
 from rlrules.types import Progress
 
 OVERRIDES = {
+    "_generate_and_score_completions": (
+        "(self, inputs: list[dict[str, torch.Tensor | typing.Any]]) -> dict[str, torch.Tensor | typing.Any]"
+    ),
     "_calculate_rewards": "(self, inputs, prompts, completions, completion_ids_list)",
+    "_compute_loss": "(self, model, inputs)",
+    "_get_per_token_logps_and_entropies": "(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, "
+    "compute_entropy=False, compute_aux_loss=False, pixel_values=None, image_grid_thw=None, num_images=None, "
+    "pixel_attention_mask=None, spatial_shapes=None, num_tiles=None, image_sizes=None, token_type_ids=None, "
+    "mm_token_type_ids=None, image_position_ids=None) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]",
 }
 """TRL's methods that this trainer replaces, with the signatures they must have; a test holds TRL to it."""
 
@@ -28,12 +40,35 @@ class RulesGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     Args:
         scorer: Scores a batch, on all ranks together.
+        sampler: Draws the prompts; None leaves them to TRL.
+        tea: Adds the entropy term of that section to TRL's loss; None, or a coefficient of 0, leaves it as it is.
         arguments: As for TRL's trainer, without `reward_funcs`.
     """
 
-    def __init__(self, *, scorer: BatchScorer, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        scorer: BatchScorer,
+        sampler: DomainSampler | None = None,
+        tea: TeaSection | None = None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(reward_funcs=[objective], **arguments)
         self._scorer = scorer
+        self._sampler = sampler
+        self._entropy = EntropyTerm(tea, self.args) if tea is not None and tea.coef > 0 else None
+        self._scored = torch.empty(0, dtype=torch.bool)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """One rollout; in training of the prompts that the sampler draws now: `inputs` were chosen a rollout ago."""
+        if self._sampler is not None and self.model.training:
+            drawn = self._sampler.draw(Progress(self.state.global_step + 1, self.state.max_steps))
+            repeated = [row for row in drawn for _ in range(self.num_generations)]
+            start = self.accelerator.process_index * len(inputs)
+            inputs = [self.train_dataset[row] for row in repeated[start : start + len(inputs)]]
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        # Zero advantages do not tell which completions have a reward.
+        return batch if self._entropy is None else {**batch, SCORED: self._scored}
 
     def _calculate_rewards(
         self,
@@ -46,9 +81,7 @@ class RulesGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         training = self.model.training
         batch = Batch(
             inputs=inputs,
-            texts=[
-                completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions
-            ],
+            texts=[completion_text(completion, "generated") for completion in completions],
             ids=completion_ids_list,
             group_size=self.num_generations if training else self.num_generations_eval,
             progress=Progress(self.state.global_step + 1, self.state.max_steps),
@@ -58,8 +91,23 @@ class RulesGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         rewards = self._scorer.score(batch, self._log_metric)
         column = [float("nan") if reward is None else reward for reward in rewards]
         local = torch.tensor(column, dtype=torch.float32, device=self.accelerator.device).unsqueeze(1)
+        self._scored = ~local.isnan().squeeze(1)
         everywhere: torch.Tensor = gather(local)
         return everywhere
+
+    def _get_per_token_logps_and_entropies(self, *arguments: Any, **named: Any) -> Any:
+        """As TRL's; what the policy's own pass gives is the entropy term's to see, so that it needs none."""
+        found = super()._get_per_token_logps_and_entropies(*arguments, **named)
+        if self._entropy is not None and named.get("compute_entropy"):
+            self._entropy.see(*found[:2])
+        return found
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """TRL's loss, with the entropy term where a recipe has one."""
+        loss: torch.Tensor = super()._compute_loss(model, inputs)
+        if self._entropy is None or not self.model.training:
+            return loss
+        return loss + self._entropy.loss(self, inputs)
 
 
 def objective(**_: Any) -> list[float]:
@@ -83,8 +131,21 @@ def make_trainer(job: Job) -> Trainer:
     unscored = recipe.objective.max_unscored
     if isinstance(rewards.engine.objective, Stateful):
         job.states["objective"] = rewards.engine.objective
-    scorer = BatchScorer(rewards.engine, rewards.judges, job.log, unscored, job.arguments.scale_rewards)
-    return RulesGRPOTrainer(scorer=scorer, **job.trainer_arguments("CAUSAL_LM"))
+    sampler = _sampler(recipe, job)
+    scorer = BatchScorer(rewards.engine, rewards.judges, job.log, unscored, job.arguments.scale_rewards, sampler)
+    return RulesGRPOTrainer(scorer=scorer, sampler=sampler, tea=recipe.tea, **job.trainer_arguments("CAUSAL_LM"))
+
+
+def _sampler(recipe: GrpoRecipe, job: Job) -> DomainSampler | None:
+    """The recipe's sampler, known to the checkpoints; None where it has none."""
+    if recipe.sampling is None:
+        return None
+    config, arguments = recipe.sampling, job.arguments
+    metric = recipe.rewards[config.signal].signal_metric if isinstance(config, DomainAwareConfig) else ""
+    prompts = arguments.generation_batch_size // arguments.num_generations
+    sampler = DomainSampler(config, job.prepared.train.rows, prompts, arguments.seed, metric)
+    job.states["sampling"] = sampler
+    return sampler
 
 
 def save(job: Job, trainer: Trainer, folder: Path) -> None:

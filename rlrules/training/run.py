@@ -73,7 +73,7 @@ def train(path: str | Path, overrides: Sequence[str] = (), resume: str | None = 
     arguments, problems = arguments_or_problems(loaded, folder)
     if arguments is not None and arguments.use_cpu:
         # Launchers give each process one thread; the cores are this run's to share among its ranks.
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        torch.set_num_threads(max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     with _process_group():
         try:
             prepared = check_training(loaded, arguments, problems)
@@ -170,6 +170,11 @@ def _on_first_rank(work: Callable[[], T]) -> T:
         raise box[1]
     result: T = box[0]
     return result
+
+
+def _cores() -> int:
+    """Cores that this process may use: of a container or under taskset fewer than there are."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from rlrules.rewards.advantages import Scale, advantages
 from rlrules.rewards.engine import RewardEngine, ScoredGroup, summed, totals
 from rlrules.training.images import IMAGES
 from rlrules.training.log import RunLog
+from rlrules.training.sampling import DomainSampler
 from rlrules.types import Completion, Group, Progress
 
 LogMetric = Callable[[str, float], None]
@@ -72,6 +73,7 @@ class BatchScorer:
         log: Where completions go; None on all ranks but the first.
         max_unscored: Share of completions without a required score past which the run stops.
         scale: How TRL scales advantages, for the log.
+        sampler: What learns from the scores of training which domains to draw.
     """
 
     def __init__(
@@ -81,12 +83,14 @@ class BatchScorer:
         log: RunLog | None,
         max_unscored: float,
         scale: Scale,
+        sampler: DomainSampler | None = None,
     ) -> None:
         self._engine = engine
         self._judges = dict(judges)
         self._log = log
         self._max_unscored = max_unscored
         self._scale = scale
+        self._sampler = sampler
         self._errors: deque[str] = deque(maxlen=ERRORS_SHOWN)
 
     def score(self, batch: Batch, log_metric: LogMetric) -> list[float | None]:
@@ -118,6 +122,9 @@ class BatchScorer:
             self._engine.learn(everywhere)
         log_metric("time/scoring_s", time.monotonic() - started)
         _log_scores(scored, log_metric)
+        if self._sampler is not None and batch.mode == "train":
+            for name, value in self._sampler.learn(gather_object(self._sampler.signals(scored))).items():
+                log_metric(name, value)
         for name, judge in self._judges.items():
             _log_usage(name, judge.usage.since(before[name]), log_metric)
         self._log_completions(scored, batch.mode)

@@ -1,64 +1,23 @@
 """The cost of a step."""
 
 import tempfile
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from benchmarks.common import EMBEDDED
+from benchmarks.turns import Turn, interleaved, tell_ratio
 
 
 def overhead(pairs: Annotated[int, typer.Option(help="Pairs of steps.")] = 20) -> None:
     """CPU seconds of a step: our trainer against stock GRPOTrainer with the same function, taking turns."""
-    import numpy as np
-
-    seconds = _interleaved(pairs + 2)
-    # The first two steps of each warm caches and allocators.
-    ours, stock = np.array(seconds["ours"][2:]), np.array(seconds["stock"][2:])
-    ratios = ours / stock
-    draws = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
-    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
-    print(f"CPU seconds a step, medians: ours {np.median(ours):.3f}, stock {np.median(stock):.3f}")
-    print(f"ratio: median {np.median(ratios):.4f} of {len(ratios)} pairs, 95 % interval {low:.4f} to {high:.4f}")
-
-
-def _interleaved(steps: int) -> dict[str, list[float]]:
-    """Two trainers in two threads, one step of the one, then one of the other."""
-    from transformers import TrainerCallback
-
-    turns = {"ours": threading.Semaphore(1), "stock": threading.Semaphore(0)}
-    after = {"ours": "stock", "stock": "ours"}
-    seconds: dict[str, list[float]] = {"ours": [], "stock": []}
-
-    class Turn(TrainerCallback):  # type: ignore[misc]
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            turns[self.name].acquire()
-            self.started = time.process_time()
-
-        def on_log(self, *_: Any, **__: Any) -> None:
-            # Logging belongs to the step, and is the last thing that happens in it.
-            if len(seconds[self.name]) < steps:
-                seconds[self.name].append(time.process_time() - self.started)
-                turns[after[self.name]].release()
-
     with tempfile.TemporaryDirectory() as folder:
-        trainers = _trainers(Path(folder), steps, Turn)
-        threads = [threading.Thread(target=trainer.train) for trainer in trainers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    return seconds
+        seconds = interleaved(lambda turn: _trainers(Path(folder), pairs + 2, turn), ("ours", "stock"), pairs + 2)
+    tell_ratio(seconds["ours"], seconds["stock"], ("ours", "stock"))
 
 
-def _trainers(folder: Path, steps: int, turn: Callable[[str], Any]) -> list[Any]:
+def _trainers(folder: Path, steps: int, turn: Turn) -> list[Any]:
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer

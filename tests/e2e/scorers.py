@@ -26,6 +26,23 @@ class LetterShare(PointwiseScorer):
         return Score(completion.text.count(self.letter) / max(1, len(completion.text)))
 
 
+class Planted(ScorerConfig):
+    """What the row says, whatever the completion: a domain of known difficulty."""
+
+    type: Literal["tests.e2e.scorers:Planted"]
+
+    def columns(self) -> tuple[str, ...]:
+        return ("solved",)
+
+    def build(self, resources: Resources) -> "PlantedScorer":
+        return PlantedScorer()
+
+
+class PlantedScorer(PointwiseScorer):
+    async def score_one(self, context: Context, completion: Completion) -> Score:
+        return Score(float(context.row["solved"]))
+
+
 class FailsOnRank(ScorerConfig):
     type: Literal["tests.e2e.scorers:FailsOnRank"]
     rank: int

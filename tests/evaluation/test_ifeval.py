@@ -10,7 +10,7 @@ import pytest
 
 from rlrules.evaluation.files import located
 from rlrules.evaluation.ifeval import check_responses, instruction_metrics, read_prompts
-from rlrules.evaluation.instruction_checks import Checked, check
+from rlrules.rewards.instruction_checks import Checked, check
 from tests.evaluation.shared import DATA, call, called, needs, read_lines, write_lines
 
 pytest.importorskip("if_verifiable", reason="if-verifiable is not installed: pip install 'rlrules[ifeval]'")

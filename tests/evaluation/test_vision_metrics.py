@@ -6,16 +6,10 @@ from typing import Any
 
 import pytest
 
-from rlrules.evaluation.gui import action_metrics, grounding_metrics, in_box
-from rlrules.evaluation.jigsaw import (
-    centre_in,
-    connection_score,
-    inverted,
-    iou,
-    jigsaw_metrics,
-    patch_score,
-    read_permutation,
-)
+from rlrules.evaluation.gui import action_metrics, grounding_metrics
+from rlrules.evaluation.jigsaw import centre_in, inverted, jigsaw_metrics, read_permutation
+from rlrules.rewards.boxes import in_box, iou
+from rlrules.rewards.jigsaw_answers import connection_score, patch_score
 from tests.evaluation.shared import DATA, call, called, needs, write_lines
 
 
@@ -65,6 +59,84 @@ def test_actions_by_hand() -> None:
     assert found["step_accuracy"] == pytest.approx(3 / 7)
     assert (found["n_clicks"], found["n_unreadable"]) == (3, 1)
     assert found["actions"] == {"click": 3, "open_app": 1, "input_text": 1, "navigate_back": 1, "scroll": 1}
+
+
+def test_steps_as_responses(tmp_path: Path) -> None:
+    case = json.loads((Path(__file__).parents[1] / "golden/ui_r1.json").read_text())["android_control"]
+    steps = [
+        {"id": n, **step, "image_size": case["image_size"], "tokens": 10 * n} for n, step in enumerate(case["steps"])
+    ]
+    found = called("gui", "--predictions", write_lines(tmp_path / "p.jsonl", steps))
+    for name, value in case.items():
+        if name not in ("image_size", "steps"):
+            assert found[name] == pytest.approx(value, abs=1e-4), name
+    assert (found["responses"], found["mean_tokens"]) == ({"ok": 5}, 20)
+
+
+STEPS = [
+    {"image": "a.png", "task": "tap it", "gt": {"action_type": "click", "x": 900, "y": 240}},
+    {"image": "b.png", "task": "tap it", "gt": {"action_type": "click", "x": 540, "y": 1200}},
+    {"image": "c.png", "task": "", "gt": {"action_type": "scroll", "direction": "down"}},
+    {"image": "d.png", "task": "type", "gt": {"action_type": "input_text", "text": "soup"}},
+    {"image": "e.png", "task": "go back", "gt": {"action_type": "navigate_back"}},
+]
+
+
+@pytest.mark.parametrize("name", ["steps.json", "steps.jsonl"])
+def test_a_constant_answer_to_published_steps(tmp_path: Path, name: str) -> None:
+    steps = tmp_path / name
+    steps.write_text(json.dumps(STEPS) if name == "steps.json" else "".join(json.dumps(step) + "\n" for step in STEPS))
+    answer = "<answer>[{'action': 'click', 'coordinate': [900, 240]}]</answer>"
+    lines = [{"id": step["image"], "response": answer} for step in STEPS[:4]]
+    path = write_lines(tmp_path / "p.jsonl", lines)
+    found = called("gui", "--predictions", path, "--steps", str(steps))
+    # The last step has no line: it counts, and is wrong.
+    assert (found["n"], found["n_clicks"], found["type_accuracy"]) == (5, 2, 0.4)
+    assert (found["grounding_accuracy"], found["average"]) == (0.5, pytest.approx(0.45))
+    assert found["responses"] == {"ok": 4, "no_answer": 1}
+    assert found["actions"] == {"click": 2, "scroll": 1, "input_text": 1, "navigate_back": 1}
+    typed = "<answer>[{'action': 'input_text', 'text': 'Soup'}]</answer>"
+    path = write_lines(tmp_path / "p.jsonl", [{"id": "d.png", "response": typed}])
+    assert called("gui", "--predictions", path, "--steps", str(steps))["step_accuracy"] == 0.2
+    for bad, told in (([lines[0], lines[0]], "'a.png' stands more than once"), ([{"id": "z"}], "'z' is none of")):
+        path = write_lines(tmp_path / "p.jsonl", bad)
+        assert told in call("gui", "--predictions", path, "--steps", str(steps), code=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"gt": {"action_type": "wait"}}, "steps.jsonl:2: `gt.action_type`: 'wait' is none of open_app"),
+        ({"gt": {"action_type": "click", "x": 1}}, "steps.jsonl:2: `gt`: a click needs `x` and `y`"),
+        ({"gt": None}, "steps.jsonl:2: expected {image, task, gt}"),
+        ({"image": "a.png"}, "steps.jsonl:2: `image`: a.png stands more than once"),
+    ],
+)
+def test_bad_steps_are_named(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+    steps = write_lines(tmp_path / "steps.jsonl", [STEPS[0], STEPS[1] | change])
+    lines = write_lines(tmp_path / "p.jsonl", [{"id": "a.png", "response": "no"}])
+    assert told in call("gui", "--predictions", lines, "--steps", steps, code=2)
+
+
+def test_clicks_as_responses(tmp_path: Path) -> None:
+    # The box is the whole image, so that any point at all would hit.
+    line = {"box": [0, 0, 9, 9]}
+    responses = [
+        "<think>It is true.</think><answer>[{'action': 'click', 'coordinate': [1, 1]}]</answer>",
+        "<think>It is true.</think><answer>[{'action': 'scroll', 'coordinate': [1, 1]}]</answer>",
+        "<answer>[{'action': 'click'}]</answer>",
+        "<answer>[{'action': 'tap', 'coordinate': [1, 1]}]</answer>",
+        "<answer>true</answer>",
+        "true",
+        None,
+    ]
+    rows = [line | {"id": n, "response": response} for n, response in enumerate(responses)]
+    found = called("gui", "--predictions", write_lines(tmp_path / "p.jsonl", rows))
+    assert (found["accuracy"], found["n"]) == (pytest.approx(1 / 7), 7)
+    problems = {"ok": 2, "no_coordinate": 1, "unknown_action": 1, "bad_payload": 1, "no_answer": 2}
+    assert found["responses"] == problems
+    bad = write_lines(tmp_path / "p.jsonl", [line | {"id": 1, "response": 3}])
+    assert "p.jsonl:1: `response`: expected text or null, got int" in call("gui", "--predictions", bad, code=2)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,9 @@ def _root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made_earlier(folder: Path, path: Path) -> list[str]:
     """Overrides that name what a recipe takes from the command before it."""
-    if not path.stem.startswith("think_rm"):
+    if path.stem == "ui_r1_efficient_2":
+        return ["model.name=tiny:qwen2_5_vl"]
+    if not path.stem.startswith("think_rm") and path.stem != "light_if_sft":
         return []
     row = {"prompt": "Which?", "completion": "<think>\nHm.\n</think>\n\n<answer>A</answer>"}
     (folder / "accepted.jsonl").write_text(json.dumps(row) + "\n")
@@ -117,3 +119,23 @@ def test_pairwise_s_numbers() -> None:
     baseline = load_recipe("recipes/pointwise_baseline.yaml").recipe
     assert not baseline.judges and list(baseline.rewards) == ["reward_model"]
     assert baseline.training == loaded.recipe.training | {"scale_rewards": "group"}
+
+
+@pytest.mark.parametrize(("name", "steps"), [("jigsaw_r1", 2000), ("jigsaw_r1_think", 1000)])
+def test_jigsaw_r1_s_numbers(name: str, steps: int) -> None:
+    loaded = load_recipe(f"recipes/{name}.yaml")
+    arguments = grpo_arguments(loaded, Path("runs/x"))
+    ranks, prompts = 8, 64
+    completions = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * ranks
+    assert completions == 512 == prompts * arguments.num_generations
+    assert arguments.steps_per_generation == exact_resume_every(arguments) == 1
+    assert (arguments.max_steps, arguments.save_steps, arguments.shuffle_dataset) == (steps, 200, False)
+    assert (arguments.learning_rate, arguments.lr_scheduler_type, arguments.warmup_steps) == (1e-6, "linear", 0)
+    assert (arguments.beta, arguments.epsilon, arguments.loss_type) == (0.04, 0.2, "grpo")
+    assert (arguments.temperature, arguments.top_k, arguments.max_completion_length) == (1.0, 50, 512)
+    recipe = loaded.of(GrpoRecipe).recipe
+    assert recipe.model is not None and (recipe.model.min_pixels, recipe.model.max_pixels) == (3136, 12_845_056)
+    assert recipe.rewards["jigsaw"].format_weight == 0.5  # type: ignore[attr-defined]
+    train: Any = recipe.data.train if recipe.data else None
+    assert sum(stage.prompts for stage in train.stages) == prompts * steps
+    assert train.think == recipe.rewards["jigsaw"].think == name.endswith("think")  # type: ignore[attr-defined]

@@ -226,6 +226,20 @@ def test_evaluations_show_their_last_result(tmp_path: Path) -> None:
     assert "gone" not in fast and html.count("eval/fast/") == 1
 
 
+def test_domains_show_what_was_drawn_of_them(tmp_path: Path) -> None:
+    lines = [
+        {"step": step, "loss": 0.0}
+        | {"domains/easy/count": 2, "domains/easy/weight": 0.25, "domains/easy/reward": 0.5 + 0.05 * step}
+        | {"domains/<hard>/count": 6, "domains/<hard>/weight": 0.75}
+        for step in range(1, 11)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "recipe.yaml").write_text("name: x\nmethod: grpo\n")
+    text = words(report(tmp_path))
+    assert "easy25% 0.5750.975+0.400 0.2500.250" in text
+    assert "<hard>75% –––0.7500.750" in text
+
+
 def test_same_run_same_page(tmp_path: Path) -> None:
     write_run(tmp_path, steps=5)
     here = report(tmp_path)

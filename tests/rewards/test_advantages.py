@@ -1,6 +1,8 @@
-"""Advantages equal TRL's, by hand and by TRL's own formulas."""
+"""Advantages equal TRL's, by hand, by TRL's own formulas and by published numbers."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,3 +39,11 @@ def test_the_same_as_trl(scale: str) -> None:
     made = advantages(groups, scale)  # type: ignore[arg-type]
     for row, group in zip(expected, made, strict=True):
         assert group == pytest.approx(row.tolist(), abs=1e-9)
+
+
+def test_published_advantages() -> None:
+    golden = json.loads((Path(__file__).parents[1] / "golden/light_if_entropy.json").read_text())["advantages"]
+    made = advantages([golden["rewards"]])[0]
+    assert made[0] == pytest.approx(golden["first_at_1e-4"], abs=1e-4)
+    # TRL's epsilon is 1e-4, the published one 1e-6.
+    assert made == pytest.approx(golden["epsilon_1e-6"], abs=4e-4)

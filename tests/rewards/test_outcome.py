@@ -1,4 +1,4 @@
-"""Graders of answers in tags: what is right, what is wrong, what has no form; and nothing a policy writes stops them."""
+"""Graders of answers in tags: what is right, wrong, or without form; and nothing a policy writes stops them."""
 
 import asyncio
 import json

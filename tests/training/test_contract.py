@@ -3,28 +3,49 @@
 import inspect
 
 import pytest
-from trl import GRPOConfig, GRPOTrainer
+from transformers import Trainer
+from trl import GRPOConfig, GRPOTrainer, SFTTrainer
+from trl.trainer.utils import identity
 
-from rlrules.training.grpo import OVERRIDES, RulesGRPOTrainer
+from rlrules.training import grpo, sft
+from rlrules.training.grpo import RulesGRPOTrainer
+from rlrules.training.sft import RulesSFTTrainer
+
+TABLES = [(RulesGRPOTrainer, GRPOTrainer, grpo.OVERRIDES), (RulesSFTTrainer, SFTTrainer, sft.OVERRIDES)]
+METHODS = [(ours, theirs, name, table[name]) for ours, theirs, table in TABLES for name in table]
 
 
-def test_the_table_lists_exactly_what_is_overridden() -> None:
-    overridden = {name for name in vars(RulesGRPOTrainer) if hasattr(GRPOTrainer, name) and not name.startswith("__")}
-    assert overridden == set(OVERRIDES)
+@pytest.mark.parametrize(("ours", "theirs", "table"), TABLES)
+def test_the_table_lists_exactly_what_is_overridden(ours: type, theirs: type, table: dict[str, str]) -> None:
+    overridden = {name for name in vars(ours) if hasattr(theirs, name) and not name.startswith("__")}
+    assert overridden == set(table)
 
 
-@pytest.mark.parametrize("name", OVERRIDES)
-def test_trl_still_has_the_method_with_its_signature(name: str) -> None:
-    theirs = inspect.signature(getattr(GRPOTrainer, name))
-    assert str(theirs) == OVERRIDES[name], f"TRL changed {name}: adapt rlrules/training/grpo.py, then OVERRIDES"
-    ours = inspect.signature(vars(RulesGRPOTrainer)[name])
-    assert list(ours.parameters) == list(theirs.parameters)
+@pytest.mark.parametrize(("ours", "theirs", "name", "signature"), METHODS)
+def test_trl_still_has_the_method_with_its_signature(ours: type, theirs: type, name: str, signature: str) -> None:
+    found = inspect.signature(getattr(theirs, name))
+    assert str(found) == signature, f"TRL changed {name}: adapt {ours.__module__}, then OVERRIDES"
+    parameters = inspect.signature(vars(ours)[name]).parameters
+    passes_all_on = [one.kind for one in parameters.values()][1:] == [
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.VAR_KEYWORD,
+    ]
+    assert passes_all_on or list(parameters) == list(found.parameters)
 
 
 def test_trl_still_calls_it_where_rewards_are_made() -> None:
     source = inspect.getsource(GRPOTrainer._generate_and_score_completions)
     assert "self._calculate_rewards(inputs, prompts, completions, completion_ids_list)" in source
     assert "torch.isnan(rewards_per_func).all(dim=1)" in source, "rows without a reward must stay out of the baseline"
+
+
+def test_trl_still_generates_once_a_rollout_and_takes_rows_as_they_are() -> None:
+    source = inspect.getsource(GRPOTrainer._prepare_inputs)
+    assert source.count("self._generate_and_score_completions(generation_batch)") == 2, "one in training, one in eval"
+    assert "generate_every = self.args.steps_per_generation * self.num_iterations" in source
+    assert identity([{"prompt": "a"}]) == [{"prompt": "a"}]
+    assert "self.train_dataset = train_dataset" in inspect.getsource(Trainer.__init__)
+    assert "data_collator=identity" in inspect.getsource(GRPOTrainer.__init__)
 
 
 @pytest.mark.parametrize("name", ["_log_metric", "num_generations", "num_generations_eval", "eos_token_ids"])
@@ -36,3 +57,17 @@ def test_defaults_that_recipes_rely_on() -> None:
     fields = GRPOConfig.__dataclass_fields__
     assert fields["multi_objective_aggregation"].default == "sum_then_normalize"
     assert fields["scale_rewards"].default == "group"
+
+
+def test_trl_still_does_what_the_entropy_term_relies_on() -> None:
+    generation = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    assert "gradient_accumulation_steps % generate_every != 0" in generation, "recipe/entropy.py: has_old_logps"
+    assert "compute_entropy=True" in inspect.getsource(GRPOTrainer._compute_loss)
+    prepare = inspect.getsource(GRPOTrainer._prepare_inputs)
+    assert "self._buffered_inputs[self._step % self.args.steps_per_generation]" in prepare
+
+
+def test_trl_still_does_what_the_selection_relies_on() -> None:
+    source = inspect.getsource(SFTTrainer.compute_loss)
+    assert "outputs.label_mask.sum() if num_items_in_batch is None else num_items_in_batch" in source
+    assert "per_token_loss = -outputs.log_probs" in source

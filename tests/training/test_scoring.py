@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rlrules.errors import TrainingError
+from rlrules.recipe.sampling import DomainAwareConfig
 from rlrules.rewards.base import Resources
 from rlrules.rewards.engine import RewardEngine
 from rlrules.rewards.length import LengthScorer
@@ -16,6 +18,7 @@ from rlrules.rewards.objective_pairwise import PairwiseConfig
 from rlrules.rewards.rules import RulesConfig
 from rlrules.training.callbacks import complete_checkpoints
 from rlrules.training.log import RunLog
+from rlrules.training.sampling import DomainSampler
 from rlrules.training.scoring import Batch, BatchScorer
 from rlrules.types import Comparisons, Group, Progress, Score, Scored
 from tests.fakes.judge import Reply, scripted_judge
@@ -60,6 +63,19 @@ def test_everything_is_logged(tmp_path: Path) -> None:
     assert metrics["rewards/length/value"] == made
     assert metrics["unscored"] == [0.0] * 4
     assert len(metrics["time/scoring_s"]) == 1
+
+
+def test_only_training_teaches_the_sampler(tmp_path: Path) -> None:
+    sampler = DomainSampler(DomainAwareConfig(column="note", signal="length"), [{"note": 0}, {"note": 1}], 2, 0)
+    scoring = BatchScorer(length_engine(), {}, RunLog(tmp_path), 0.05, "group", sampler)
+    training = batch(["ab", "abc", "a", "a"])
+    metrics: dict[str, float] = {}
+    scoring.score(replace(training, mode="eval"), metrics.__setitem__)
+    assert sampler.state()["rule"] == {"smoothed": [0.0, 0.0]}
+    assert not any(name.startswith("domains/") for name in metrics)
+    scoring.score(training, metrics.__setitem__)
+    assert sampler.state()["rule"] == {"smoothed": [-1.75, -1.0]}
+    assert (metrics["domains/0/reward"], metrics["domains/1/reward"]) == (-3.5, -2.0)
 
 
 def rules_scorer(tmp_path: Path, reply: object, allowed: float) -> tuple[BatchScorer, object]:

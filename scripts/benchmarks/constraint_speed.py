@@ -1,0 +1,122 @@
+"""Completions whose constraints are checked in a second, on one core."""
+
+import asyncio
+import gzip
+import json
+import random
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Row = Mapping[str, Any]
+IFEVAL, IFBENCH = Path("../shared/data/ifeval"), Path("../shared/data/ifbench/IFBench_test.jsonl.gz")
+OTHERS = 271
+"""How far on in the data the answer is taken from that is of another prompt."""
+
+
+def constraint_speed(
+    ifeval: Annotated[
+        Path, typer.Option(help="Folder with input_data and gpt4_responses (.jsonl.gz), and NLTK's data.")
+    ] = IFEVAL,
+    ifbench: Annotated[Path, typer.Option(help="IFBench's prompts (.jsonl.gz): arguments of its kinds.")] = IFBENCH,
+    rounds: Annotated[int, typer.Option(help="Rounds in which all take turns.")] = 5,
+) -> None:
+    """Completions a CPU second of the `constraints` reward on GPT-4's answers to IFEval, nothing known from before.
+
+    Every round makes all checkers and detects all languages anew. An answer to its own prompt follows four of five
+    constraints; one to another prompt far fewer, which a loose check takes longer to find.
+    """
+    questions = {row["prompt"]: row for row in _read(ifeval / "input_data.jsonl.gz")}
+    answers = _read(ifeval / "gpt4_responses_20231107.jsonl.gz")
+    texts = [row["response"] for row in answers]
+    own = [questions[row["prompt"]] for row in answers]
+    other = [own[(number + OTHERS) % len(own)] for number in range(len(own))]
+    mixed = _two_of_all_kinds(len(own), [*own, *_read(ifbench)])
+    contenders: dict[str, Sequence[Row]] = {
+        "IFEval": own,
+        "IFEval, answers of other prompts": other,
+        "two of all kinds": mixed,
+        "IFEval, no language kinds": _without_languages(own),
+        "IFEval, no language kinds, other prompts": _without_languages(other),
+        "two of all kinds, no language kinds": _without_languages(mixed),
+    }
+    words = statistics.mean(len(text.split()) for text in texts)
+    print(f"{len(texts)} answers of {words:.0f} words in the mean")
+    rates: dict[tuple[str, str], list[float]] = {}
+    for _ in range(rounds):
+        for name, rows in contenders.items():
+            for mode in ("strict", "loose"):
+                rates.setdefault((name, mode), []).append(_rate(rows, texts, mode, str(ifeval / "nltk_data")))
+    for (name, mode), found in rates.items():
+        told = f"median {statistics.median(found):7,.0f}/s  ({min(found):,.0f} to {max(found):,.0f})"
+        print(f"{name:42} {mode:7} {told}")
+
+
+def _rate(rows: Sequence[Row], texts: Sequence[str], mode: str, nltk_data: str) -> float:
+    from rlrules.rewards import constraint_set, instruction_mending
+    from rlrules.rewards.base import Resources, scorer_config
+    from rlrules.types import Completion, Group
+
+    scorer = scorer_config({"type": "constraints", "mode": mode, "nltk_data": nltk_data}).build(Resources())
+    constraint_set._made.cache_clear()
+    instruction_mending._language.cache_clear()
+    instruction_mending._capital_words.cache_clear()
+    groups = [
+        Group(({"role": "user", "content": row["prompt"]},), (Completion(text, 1),), row)
+        for row, text in zip(rows, texts, strict=True)
+        if row["instruction_id_list"]
+    ]
+
+    async def all_of_them() -> None:
+        for group in groups:
+            for score in (await scorer.score(group)).scores:
+                assert score.status != "unscored", score.reason
+
+    # What is loaded once, such as NLTK's tokenizer, is no completion's cost.
+    asyncio.run(scorer.score(groups[0]))
+    started = time.process_time()
+    asyncio.run(all_of_them())
+    return len(groups) / (time.process_time() - started)
+
+
+def _two_of_all_kinds(count: int, rows: Sequence[Row]) -> list[Row]:
+    """Rows with two constraints, of all kinds of both benchmarks that can be checked here equally often."""
+    from rlrules.rewards.constraint_set import constraints_of, missing_data
+
+    arguments: dict[str, Any] = {}
+    for row in rows:
+        for name, given in zip(row["instruction_id_list"], row["kwargs"], strict=True):
+            arguments.setdefault(name, given)
+    kinds = [
+        name
+        for name, given in sorted(arguments.items())
+        if not missing_data(constraints_of({"instruction_id_list": [name], "kwargs": [given]}, ""))
+    ]
+    random.Random(0).shuffle(kinds)
+    print(f"{len(kinds)} kinds of {len(arguments)} can be checked")
+    drawn = [(kinds[2 * n % len(kinds)], kinds[(2 * n + 1) % len(kinds)]) for n in range(count)]
+    return [
+        {"prompt": "Say something.", "instruction_id_list": list(two), "kwargs": [arguments[name] for name in two]}
+        for two in drawn
+    ]
+
+
+def _without_languages(rows: Sequence[Row]) -> list[Row]:
+    from rlrules.rewards.instruction_mending import DETECTING
+
+    return [row | _kept(row, DETECTING) for row in map(dict, rows)]
+
+
+def _kept(row: Row, without: Sequence[str]) -> dict[str, Any]:
+    both = zip(row["instruction_id_list"], row["kwargs"], strict=True)
+    kept = [(name, given) for name, given in both if name not in without]
+    return {"instruction_id_list": [name for name, _ in kept], "kwargs": [given for _, given in kept]}
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    with gzip.open(path, "rt") as file:
+        return [json.loads(line) for line in file]

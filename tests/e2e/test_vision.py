@@ -1,0 +1,78 @@
+"""A step of a vision-language policy: images go through the real processor, rewards are what `rlrules score` gives."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from rlrules.cli import app
+from rlrules.data.tokenizers import load_tokenizer
+from rlrules.images import open_image, references
+from rlrules.models import TINY_VLM, resolve_model
+from tests.e2e.training import lines, run, write_recipe
+
+pytestmark = pytest.mark.e2e
+
+BOUNDS = {"min_pixels": 3136, "max_pixels": 12_845_056}
+
+
+def test_a_puzzle_goes_the_whole_way(tmp_path: Path) -> None:
+    ranks = 2
+    recipe = write_recipe(
+        tmp_path,
+        Path(TINY_VLM),
+        model={"name": TINY_VLM, **BOUNDS},
+        data={
+            "train": {
+                "type": "jigsaw",
+                "images": {"type": "synthetic", "count": 8, "width": 93, "height": 70},
+                "stages": [{"m": 2, "n": 1, "prompts": 8}],
+                "question": "pair",
+                "think": False,
+            }
+        },
+        # A random model answers no puzzle: the second reward is what it can learn from.
+        rewards={"jigsaw": {"type": "jigsaw", "think": False}, "low": {"type": "regex", "pattern": ".*[a-m].*"}},
+        objective={"type": "weighted_sum", "weights": {"jigsaw": 1, "low": 1}},
+        training={"max_steps": 2, "save_steps": 2, "shuffle_dataset": False, "learning_rate": 1e-2, "top_k": 50},
+    )
+    code, output = run(tmp_path, recipe, ranks=ranks)
+    assert code == 0, output
+    folder = tmp_path / "runs/run"
+    logged = lines(folder / "completions.jsonl")
+    assert [line["id"] for line in logged[::4]] == [str(number) for number in range(2 * ranks)]
+    assert max(len(json.dumps(line)) for line in logged) < 4000, "pixels in the log"
+    assert len({line["reward"] for line in logged}) > 1
+
+    scored = tmp_path / "scored.jsonl"
+    result = CliRunner().invoke(app, ["score", str(recipe), str(folder / "completions.jsonl"), "-o", str(scored)])
+    assert result.exit_code == 0, result.output
+    for key in ("scores", "reward", "details"):
+        assert [line[key] for line in lines(scored)] == [line[key] for line in logged]
+    advantages = [[line["advantage"] for line in part] for part in (lines(scored), logged)]
+    assert advantages[0] == pytest.approx(advantages[1], abs=1e-6)
+
+    before = load_file(Path(resolve_model(TINY_VLM)) / "model.safetensors")
+    after = load_file(folder / "model/model.safetensors")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    seeing = {name for name in before if "visual" in name}
+    assert moved & seeing and moved - seeing
+    _images_fit(logged, load_tokenizer(str(folder / "model"), pixels=(BOUNDS["min_pixels"], BOUNDS["max_pixels"])))
+
+
+def _images_fit(logged: list[dict[str, Any]], processor: Any) -> None:
+    """What the log refers to is what the model saw: the same image again, and its grid in patches of 14 pixels."""
+    for line in logged[::4]:
+        [reference] = references(line["prompt"])
+        image = open_image(reference)
+        assert np.array_equal(np.asarray(image), np.asarray(open_image(json.loads(json.dumps(reference)))))
+        # 93 columns cannot be halved: 92, and both are nearest to 84; 70 is nearest to 56 (half-way, to the even one).
+        assert image.size == ((93, 70) if line["m"] == 2 else (92, 70))
+        chat = [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": "?"}]}]
+        made = processor.apply_chat_template([chat], tokenize=True, return_dict=True)
+        assert [int(count) * 14 for count in made["image_grid_thw"][0][1:]] == [56, 84]
