@@ -9,6 +9,7 @@ from rich.table import Table
 
 from rlrules.data.cli import app as data_app
 from rlrules.environment import prepare_environment
+from rlrules.errors import EngineError
 from rlrules.evaluation.cli import app as eval_app
 from rlrules.rules.cli import app as rules_app
 from rlrules.terminal import print_table, told
@@ -71,8 +72,10 @@ def score(
 def serve(recipe: Recipe, overrides: Overrides = None) -> None:
     """Serve a recipe's rewards to any trainer, until SIGTERM."""
     with told():
-        from rlrules.serving.run import serve as run
-
+        try:
+            from rlrules.serving.run import serve as run
+        except ModuleNotFoundError as error:
+            raise EngineError(f"{error.name} is not installed; run: pip install 'rlrules[serve]'") from error
         run(recipe, overrides or ())
 
 

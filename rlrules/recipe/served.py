@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -79,15 +80,19 @@ def bearer_token(loaded: "LoadedRecipe") -> str | None:
     """The token that requests must carry; None where none is asked for.
 
     Raises:
-        RecipeError: Its environment variable is not set.
+        RecipeError: Its environment variable is not set, or holds what no header can carry.
     """
     name = served(loaded).token_env
     if name is None:
         return None
-    if not os.environ.get(name):
+    token, problem = os.environ.get(name, ""), ""
+    if not token:
         problem = f"the environment variable {name} is not set; export it"
+    elif not re.fullmatch(r"[!-~]+", token):
+        problem = f"the token in {name} holds blanks or letters beyond ASCII, which no client could send; take another"
+    if problem:
         raise RecipeError([loaded.problem(("server", "token_env"), problem)])
-    return os.environ[name]
+    return token
 
 
 def _asked(recipe: "GrpoRecipe") -> Iterator[tuple[str, str]]:

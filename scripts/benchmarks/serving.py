@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import typer
 
 PARTS = ("load", "overhead", "memory", "scale")
-CLIENTS = (1, 16, 64, 256)
+CLIENTS = [1, 16, 64, 256]
 SIZE, RULES = 4, 4
 """Completions in a group, and rules that a judge verifies on each."""
 PER_ENDPOINT = 80.0
@@ -34,6 +34,7 @@ def serving(
     part: Annotated[list[str] | None, typer.Option(help=f"{', '.join(PARTS)}; default: all.")] = None,
     requests: Annotated[int, typer.Option(help="Requests of the memory part.")] = 100_000,
     seconds: Annotated[float, typer.Option(help="Of each load.")] = 10.0,
+    clients: Annotated[list[int] | None, typer.Option(help=f"Of the load part; default: {CLIENTS}.")] = None,
     rounds: Annotated[int, typer.Option(help="Pairs of runs that take turns, in the overhead part.")] = 5,
     judge: Annotated[str, typer.Option(help="A running vLLM server for the load part; none: a fake judge.")] = "",
     model: Annotated[str, typer.Option(help="Its model.")] = "fake",
@@ -41,7 +42,7 @@ def serving(
     """Throughput and latency of a reward server on this machine, its clients beside it."""
     parts = part or list(PARTS)
     if "load" in parts:
-        asyncio.run(_load(seconds, judge, model))
+        asyncio.run(_load(seconds, clients or CLIENTS, judge, model))
     if "overhead" in parts:
         asyncio.run(_overhead(rounds))
     if "memory" in parts:
@@ -50,17 +51,18 @@ def serving(
         asyncio.run(_scale())
 
 
-async def _load(seconds: float, judge: str, model: str) -> None:
+async def _load(seconds: float, counts: Sequence[int], judge: str, model: str) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url, _ = stack.enter_context(_server(folder, RULE_ONLY))
-        for clients in CLIENTS:
+        for clients in counts:
             _tell("rules only", clients, *await _for(url, clients, seconds, f"plain-{clients}"))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         judged = judge or stack.enter_context(_judge("--latency-s", "0.02"))
         url, _ = stack.enter_context(_server(folder, _judged(folder, [judged], model)))
-        for clients in CLIENTS:
+        await _count(url, 1, 1, "first")  # Loads the client's library.
+        for clients in counts:
             _tell("a judge behind", clients, *await _for(url, clients, seconds, f"judged-{clients}"))
 
 

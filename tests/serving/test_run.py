@@ -46,6 +46,9 @@ def test_what_cannot_be_served_is_told_at_once(tmp_path: Path, monkeypatch: pyte
     recipe = judged(tmp_path, "http://localhost:8000/v1")
     told = refused(tmp_path, recipe, "server.token_env=NO_SUCH_TOKEN", "rewards.rules.rules=nowhere.json")
     assert "server.token_env: the environment variable NO_SUCH_TOKEN is not set" in told and "nowhere.json" in told
+    monkeypatch.setenv("ODD_TOKEN", "tok en\n")
+    told = refused(tmp_path, FORM, "server.token_env=ODD_TOKEN")
+    assert "the token in ODD_TOKEN holds blanks" in told and "tok en" not in told
     assert "unknown key; did you mean 'max_queue'" in refused(tmp_path, FORM, "server.max_quue=1")
     engine = ENGINE.format(port=8001, python="python")
     assert "engines.v: no judge and no reward asks it: add http://localhost:8001/v1" in refused(
