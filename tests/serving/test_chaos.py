@@ -181,6 +181,7 @@ def test_a_clock_that_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jum
     assert max(reply.elapsed.total_seconds() for reply in replies) < 10
 
 
+@pytest.mark.e2e
 def test_sigterm_under_load_answers_whom_it_let_in(tmp_path: Path) -> None:
     with judge() as (url, _), process(tmp_path, judged(tmp_path, url)) as (server, started):
         replies = asyncio.run(load(server, 120, at={30: started.terminate}, concurrency=16))

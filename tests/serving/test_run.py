@@ -60,12 +60,14 @@ def test_what_cannot_be_served_is_told_at_once(tmp_path: Path, monkeypatch: pyte
     assert "engines.v.port: is missing" in told
 
 
+@pytest.mark.e2e
 def test_a_taken_port_is_told_before_anything_is_started(tmp_path: Path) -> None:
     with process(tmp_path, FORM) as (url, _):
         told = refused(tmp_path, FORM, f"server.port={url.rpartition(':')[2]}")
     assert "cannot be used (Address already in use); set another, or 0 for any" in told
 
 
+@pytest.mark.e2e
 def test_no_secret_is_logged(tmp_path: Path) -> None:
     recipe = judged(tmp_path, "http://127.0.0.1:9/v1").replace("retries: 2", "retries: 0, api_key_env: JUDGE_KEY")
     secrets = {"SERVER_TOKEN": "tok-5ecret", "JUDGE_KEY": "key-5ecret"}
@@ -105,6 +107,7 @@ def with_engine(tmp_path: Path, fake: Path, free_port: int) -> str:
     return judged(tmp_path, f"http://localhost:{free_port}/v1") + ENGINE.format(port=free_port, python=fake)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_engines_start_with_the_server_and_end_with_it(
     tmp_path: Path, fake: Path, unused_port: int, number: signal.Signals
@@ -122,6 +125,7 @@ def test_engines_start_with_the_server_and_end_with_it(
     wait_until(lambda: ended(engine))
 
 
+@pytest.mark.e2e
 def test_an_engine_that_cannot_start_ends_the_server_with_its_reason(
     tmp_path: Path, fake: Path, unused_port: int
 ) -> None:
