@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,8 +21,8 @@ PARTS = ("load", "overhead", "memory", "scale")
 CLIENTS = [1, 16, 64, 256]
 SIZE, RULES = 4, 4
 """Completions in a group, and rules that a judge verifies on each."""
-PER_ENDPOINT = 80.0
-"""Verdicts a second of a fake judge that is bounded."""
+WARM_S, WINDOW_S = 10.0, 20.0
+"""Seconds until judges are counted, and for which they are."""
 RULE_ONLY = """\
 rewards:
   short: {type: length, free: 20, per_tokens: 100}
@@ -36,6 +37,7 @@ def serving(
     seconds: Annotated[float, typer.Option(help="Of each load.")] = 10.0,
     clients: Annotated[list[int] | None, typer.Option(help=f"Of the load part; default: {CLIENTS}.")] = None,
     rounds: Annotated[int, typer.Option(help="Pairs of runs that take turns, in the overhead part.")] = 5,
+    bound: Annotated[float, typer.Option(help="Verdicts a second of a fake judge: overhead and scale parts.")] = 80.0,
     judge: Annotated[str, typer.Option(help="A running vLLM server for the load part; none: a fake judge.")] = "",
     model: Annotated[str, typer.Option(help="Its model.")] = "fake",
 ) -> None:
@@ -44,11 +46,11 @@ def serving(
     if "load" in parts:
         asyncio.run(_load(seconds, clients or CLIENTS, judge, model))
     if "overhead" in parts:
-        asyncio.run(_overhead(rounds))
+        asyncio.run(_overhead(rounds, bound))
     if "memory" in parts:
         asyncio.run(_memory(requests))
     if "scale" in parts:
-        asyncio.run(_scale())
+        asyncio.run(_scale(bound))
 
 
 async def _load(seconds: float, counts: Sequence[int], judge: str, model: str) -> None:
@@ -76,7 +78,7 @@ def _tell(what: str, clients: int, latencies: Sequence[float], took: float, fail
     )
 
 
-async def _overhead(rounds: int) -> None:
+async def _overhead(rounds: int, bound: float) -> None:
     """The same groups in process and over loopback, in turns, against one bounded judge; nothing is cached."""
     from rlrules.recipe.build import build_rewards
     from rlrules.recipe.load import load_recipe
@@ -86,7 +88,7 @@ async def _overhead(rounds: int) -> None:
     groups, ratios = 16, []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        judge = stack.enter_context(_judge("--per-second", str(PER_ENDPOINT)))
+        judge = stack.enter_context(_judge("--per-second", str(bound)))
         url, _ = stack.enter_context(_server(folder, _judged(folder, [judge], "fake")))
         engine = build_rewards(load_recipe(folder / "served.yaml").of(GrpoRecipe)).engine
         for number in range(rounds + 1):
@@ -125,20 +127,28 @@ async def _memory(requests: int) -> None:
     print(f"growth from the second to the last tenth: {sizes[-1] - sizes[1]:+.1f} MiB")
 
 
-async def _scale() -> None:
-    """Judge endpoints, each bounded, behind one server."""
-    groups, rates = 48, {}
+async def _scale(bound: float) -> None:
+    """Judge endpoints, each bounded, behind one server: what they answer once all are busy."""
+    rates: dict[int, float] = {}
     for count in (1, 2, 4):
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            judges = [stack.enter_context(_judge("--per-second", str(PER_ENDPOINT))) for _ in range(count)]
+            judges = [stack.enter_context(_judge("--per-second", str(bound))) for _ in range(count)]
             url, _ = stack.enter_context(_server(folder, _judged(folder, judges, "fake")))
-            await _count(url, 4, 4, f"warm-{count}")
-            latencies, took, failed = await _count(url, groups * count, groups * count, f"scale-{count}")
-            assert not failed
-            rates[count] = len(latencies) * SIZE * RULES / took
+            load = asyncio.create_task(_for(url, 16 * count, WARM_S + WINDOW_S, f"scale-{count}"))
+            await asyncio.sleep(WARM_S)
+            before, started = await asyncio.to_thread(_answered, judges), time.monotonic()
+            await asyncio.sleep(WINDOW_S - 1)
+            after, took = await asyncio.to_thread(_answered, judges), time.monotonic() - started
+            assert not (await load)[2]
+            rates[count] = (after - before) / took
             share = rates[count] / (count * rates[1])
             print(f"{count} endpoints: {rates[count]:.1f} verdicts/s, {share:.3f} of linear", flush=True)
+
+
+def _answered(judges: Sequence[str]) -> int:
+    told = [urllib.request.urlopen(url.removesuffix("/v1") + "/counts", timeout=30) for url in judges]
+    return sum(int(json.load(reply)["answered"]) for reply in told)
 
 
 @contextmanager
@@ -172,9 +182,7 @@ def _judged(folder: Path, urls: list[str], model: str) -> str:
     rules = [{"id": f"r{number}", "text": f"The answer is good in respect {number}."} for number in range(RULES)]
     (folder / "rules.json").write_text(json.dumps({"rules": rules}))
     recipe: dict[str, Any] = {
-        "judges": {
-            "verifier": {"type": "openai", "urls": urls, "model": model, "cache": False, "max_in_flight": 256},
-        },
+        "judges": {"verifier": {"type": "openai", "urls": urls, "model": model, "cache": False}},
         "rewards": {"rules": {"type": "rules", "judge": "verifier", "rules": str(folder / "rules.json")}},
         "objective": {"type": "weighted_sum", "weights": {"rules": 1}},
     }
