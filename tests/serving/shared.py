@@ -18,6 +18,7 @@ from rlrules.recipe.build import build_rewards
 from rlrules.recipe.load import load_recipe
 from rlrules.recipe.schema import GrpoRecipe
 from rlrules.serving.app import make_app
+from rlrules.serving.run import _listener
 
 ROOT = Path(__file__).parents[2]
 PLAIN = """\
@@ -56,8 +57,7 @@ def application(folder: Path, recipe: str, *overrides: str, token: str | None = 
 @contextmanager
 def running(app: Any) -> Iterator[str]:
     """The application behind a real socket; yields its URL."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+    with _listener("127.0.0.1", 0) as listener:
         config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

@@ -1,6 +1,7 @@
 """Who is let in, in what order, and how long it takes at most."""
 
 import asyncio
+import gc
 import hmac
 import socket
 import time
@@ -195,3 +196,24 @@ def test_clients_that_leave_free_their_place_and_are_not_scored(tmp_path: Path) 
         text = httpx2.get(url + "/metrics").text
         assert metric(text, "rlrules_completions_total") == 1, "only who waited for it was scored"
         assert rewards_of(post(url, "/v1/score", NUMBER)) == [[7.0]]
+
+
+def test_answers_are_not_held_back(tmp_path: Path) -> None:
+    with serving(tmp_path, FORM) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert connection.recv(15) == b"HTTP/1.1 200 OK"
+            accepted = [
+                one
+                for one in gc.get_objects()
+                if isinstance(one, socket.socket) and _is_at(one, connection.getsockname())
+            ]
+            assert accepted and all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in accepted)
+
+
+def _is_at(one: socket.socket, peer: object) -> bool:
+    try:
+        return bool(one.getpeername() == peer)
+    except OSError:
+        return False
