@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rlrules.processors import without_video
 
-TINY_VERSION = 1
+TINY_VERSION = 2
 """Raised with every change to what is written, so that no older folder is taken."""
 
 IMAGE_TOKENS = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -52,13 +52,13 @@ class TinyVLM(BaseModel):
     seed: int = Field(0, description="Of the weights.")
 
 
-def write_tiny_vlm(folder: Path, sizes: TinyVLM | None = None, texts: Sequence[str] = (), words: int = 512) -> None:
+def write_tiny_vlm(folder: Path, sizes: TinyVLM | None = None, texts: Sequence[str] = (), words: int = 2048) -> None:
     """Write model, tokenizer, processor and chat template, as `from_pretrained` takes them.
 
     Args:
         folder: Where to.
         sizes: Of the model.
-        texts: What the tokenizer learns its words from; without any a token is a byte.
+        texts: What the tokenizer learns its phrases from; without any a token is a byte.
         words: Size of its vocabulary at most, special tokens not counted.
     """
     from transformers import Qwen2_5_VLProcessor
@@ -75,16 +75,18 @@ def write_tiny_vlm(folder: Path, sizes: TinyVLM | None = None, texts: Sequence[s
 
 def _tokenizer(texts: Sequence[str], words: int) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import Qwen2TokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     core = Tokenizer(models.BPE())
-    # Digits stand alone: a number is never one token here and two there.
-    split = pre_tokenizers.Split(Regex(r"\d|\s*[^\W\d]+|\s*[^\w\s]+|\s+"), "isolated")
+    # Digits stand alone: a number is never one token here and two there. Between them whole phrases may become one, so
+    # that a long prompt costs little.
+    split = pre_tokenizers.Split(Regex(r"\d|\n|[^\d\n]+"), "isolated")
     core.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     core.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=words, initial_alphabet=alphabet))
-    tokenizer = Qwen2TokenizerFast(
+    # Of no model's own class: that would put its own splitting in the place of this one.
+    return PreTrainedTokenizerFast(
         tokenizer_object=core,
         additional_special_tokens=list(_SPECIAL),
         eos_token="<|im_end|>",
@@ -92,7 +94,6 @@ def _tokenizer(texts: Sequence[str], words: int) -> Any:
         unk_token=None,
         bos_token=None,
     )
-    return tokenizer
 
 
 def _model(tokenizer: Any, sizes: TinyVLM) -> Any:

@@ -12,6 +12,7 @@ prepare_environment()
 from benchmarks.comparisons import comparisons  # noqa: E402
 from benchmarks.constraint_speed import constraint_speed  # noqa: E402
 from benchmarks.evaluation import evaluation  # noqa: E402
+from benchmarks.jigsaw import jigsaw  # noqa: E402
 from benchmarks.judging import judging  # noqa: E402
 from benchmarks.learning import learning  # noqa: E402
 from benchmarks.light_if import light_if  # noqa: E402
@@ -22,6 +23,7 @@ from benchmarks.scoring_speed import speed  # noqa: E402
 from benchmarks.serving import serving  # noqa: E402
 from benchmarks.shorter import shorter  # noqa: E402
 from benchmarks.tea_step import tea_step  # noqa: E402
+from benchmarks.trust import trust  # noqa: E402
 from benchmarks.verdicts import verdicts  # noqa: E402
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
@@ -34,12 +36,14 @@ COMMANDS = (
     shorter,
     evaluation,
     judging,
+    jigsaw,
     sampling,
     serving,
     speed,
     light_if,
     tea_step,
     constraint_speed,
+    trust,
 )
 for command in COMMANDS:
     app.command()(command)

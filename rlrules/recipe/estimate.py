@@ -1,6 +1,7 @@
 """What a recipe will cost: batches, judge calls, tokens and memory."""
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,7 @@ def estimate(loaded: LoadedRecipe[Recipe], ranks: int, ping: bool, offline: bool
     if isinstance(recipe, GrpoRecipe):
         prompts = len(prepared.train.rows) if prepared else None
         rows = _batches(arguments, ranks, prompts)
+        rows += _sampled(recipe, prepared)
         rows += _costs(recipe, arguments, ranks, _steps(arguments, ranks, prompts), offline)
     else:
         rows = _passes(arguments, ranks, prepared)
@@ -110,6 +112,17 @@ def _batches(arguments: "GRPOConfig", ranks: int, prompts: int | None) -> list[t
         ("rollout", f"{per_rank * ranks:,} prompts x {arguments.num_generations} completions"),
         ("groups per rank", f"{per_rank:,} whole groups a rollout"),
     ]
+
+
+def _sampled(recipe: GrpoRecipe, prepared: Prepared | None) -> list[tuple[str, str]]:
+    """How prompts are drawn, and from what."""
+    if recipe.sampling is None:
+        return []
+    told = f"{recipe.sampling.type} by {recipe.sampling.column}"
+    if prepared is None:
+        return [("sampling", told)]
+    counts = Counter(str(row[recipe.sampling.column]) for row in prepared.train.rows)
+    return [("sampling", f"{told}: {', '.join(f'{name} {count:,}' for name, count in sorted(counts.items()))}")]
 
 
 def _steps(arguments: "GRPOConfig", ranks: int, prompts: int | None) -> int | None:

@@ -1,6 +1,7 @@
 """Learning to follow constraints: TEA beside plain GRPO and top-entropy masking."""
 
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -88,13 +89,17 @@ def _rows(path: Path) -> list[Row]:
 
 def _train(name: str, seed: int, steps: int) -> Path:
     run = f"light_if-{name}-{seed}"
+    model = Path("runs") / run / "model"
+    if (model / "tokenizer_config.json").exists():  # The last that a finished run saves.
+        return model
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu.yaml"]
     # A port of its own: several runs may go on side by side.
     command += ["--main_process_port", "0", "scripts/train.py", RECIPE, f"name={run}", f"training.seed={seed}"]
     command += [f"training.max_steps={steps}", "training.save_strategy=steps", "training.save_steps=10"]
     command += ["training.save_total_limit=1", "training.eval_strategy=no", *VARIANTS[name], "--resume", "auto"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return Path("runs") / run / "model"
+    shutil.rmtree(model.parent / "checkpoints")  # Two gigabytes that nothing needs any more.
+    return model
 
 
 def _evaluate(name: str, seed: int, model: Path | None) -> None:

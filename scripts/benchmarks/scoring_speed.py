@@ -45,9 +45,17 @@ def _gui(length: str) -> Case:
     return Case({"type": "gui", "length": length}, row, [*texts, THOUGHT])
 
 
+def _jigsaw() -> Case:
+    answers = ["4 2\n1 3", "4, 2, 1, 3", "[4, 2, 1, 3]", "```\n4 2\n1 3\n```", "1 2\n3 4", "4 2 1", "4 2 1 1"]
+    texts = [f"<think>{THOUGHT}</think>\n<answer>{answer}</answer>" for answer in answers]
+    row = {"question": "full", "m": 2, "n": 2, "answer": [4, 2, 1, 3]}
+    return Case({"type": "jigsaw"}, row, [*texts, THOUGHT])
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "gui": lambda: _gui("none"),
     "gui, length dast": lambda: _gui("dast"),
+    "jigsaw": _jigsaw,
 }
 """A scorer whose speed matters has a line here."""
 
