@@ -56,26 +56,33 @@ def serving(
 async def _load(seconds: float, counts: Sequence[int], judge: str, model: str) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url, _ = stack.enter_context(_server(folder, RULE_ONLY))
-        for clients in counts:
-            _tell("rules only", clients, *await _for(url, clients, seconds, f"plain-{clients}"))
+        server = stack.enter_context(_server(folder, RULE_ONLY))
+        await _under_load("rules only", server, counts, seconds)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         judged = judge or stack.enter_context(_judge("--latency-s", "0.02"))
-        url, _ = stack.enter_context(_server(folder, _judged(folder, [judged], model)))
-        await _count(url, 1, 1, "first")  # Loads the client's library.
-        for clients in counts:
-            _tell("a judge behind", clients, *await _for(url, clients, seconds, f"judged-{clients}"))
+        server = stack.enter_context(_server(folder, _judged(folder, [judged], model)))
+        await _under_load("a judge behind", server, counts, seconds)
 
 
-def _tell(what: str, clients: int, latencies: Sequence[float], took: float, failed: int) -> None:
-    ordered = sorted(latencies)
-    p50, p95, p99 = (1e3 * ordered[min(len(ordered) - 1, int(len(ordered) * q))] for q in (0.5, 0.95, 0.99))
-    print(
-        f"{what}, {clients} clients: {len(ordered) / took:.0f} groups of {SIZE} a second, "
-        f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, {failed} failed",
-        flush=True,
-    )
+async def _under_load(
+    what: str, server: "tuple[str, subprocess.Popen[str]]", counts: Sequence[int], seconds: float
+) -> None:
+    import psutil
+
+    url, process = server[0], psutil.Process(server[1].pid)
+    await _count(url, 1, 1, "first")  # Loads what is loaded late.
+    for clients in counts:
+        before = sum(process.cpu_times()[:2])
+        latencies, took, failed = await _for(url, clients, seconds, f"{what}-{clients}")
+        busy = 1e3 * (sum(process.cpu_times()[:2]) - before) / max(1, len(latencies))
+        ordered = sorted(latencies)
+        p50, p95, p99 = (1e3 * ordered[min(len(ordered) - 1, int(len(ordered) * q))] for q in (0.5, 0.95, 0.99))
+        print(
+            f"{what}, {clients} clients: {len(ordered) / took:.0f} groups of {SIZE} a second, "
+            f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, {busy:.2f} ms of a core each, {failed} failed",
+            flush=True,
+        )
 
 
 async def _overhead(rounds: int, bound: float) -> None:
