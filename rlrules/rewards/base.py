@@ -51,7 +51,7 @@ class Pings(Protocol):
     """A scorer that asks a service of its own, and can tell whether that answers."""
 
     async def ping(self) -> None:
-        """Ask it something small; raises where it does not answer."""
+        """Ask it something small, on the loop that scores; raises where it does not answer."""
         ...
 
 

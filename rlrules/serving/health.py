@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from rlrules.errors import RlrulesError
+from rlrules.judges.loop import on_judge_loop
 from rlrules.recipe.build import Rewards
 from rlrules.rewards.base import Pings
 
@@ -44,7 +45,7 @@ class Health:
     async def _look(self) -> dict[str, str]:
         try:
             asked = {f"judge {name}": self._ask_judge(name) for name in self._judges}
-            asked |= {f"reward {name}": _told(scorer.ping()) for name, scorer in self._pings.items()}
+            asked |= {f"reward {name}": _told(on_judge_loop(scorer.ping())) for name, scorer in self._pings.items()}
             answers = await asyncio.gather(*asked.values())
             self._found = {name: told for name, told in zip(asked, answers, strict=True) if told}
             self._found_at = time.monotonic()

@@ -25,7 +25,7 @@ from rlrules.rewards.objective import WeightedSumConfig
 from rlrules.rewards.remote import RemoteConfig, RemoteScorer
 from rlrules.rewards.remote_trl import RemoteReward
 from rlrules.types import Completion, Group, Progress, Scored
-from tests.serving.shared import FORM, PLAIN, judged, running, serving
+from tests.serving.shared import FORM, PLAIN, application, judged, running, serving
 
 GROUP = Group(({"role": "user", "content": "Name one."},), (Completion("good", 2), Completion("bad", 12)))
 
@@ -236,10 +236,13 @@ def test_readiness_is_the_servers(tmp_path: Path) -> None:
         asyncio.run(ping(url))
         through = f"rewards: {{far: {{type: remote, urls: ['{url}']}}}}\n"
         through += "objective: {type: weighted_sum, weights: {far: 1}}\n"
-        with serving(tmp_path, through) as front:
-            assert httpx2.get(front + "/ready").json() == {"ready": True, "problems": {}}
+        app = application(tmp_path, through)
+        far = app.state.service.rewards.scorers["far"]._servers
+        with running(app) as front:
             reply = httpx2.post(front + "/score", json={"prompt": "a", "response": "good"})
-            assert reply.json() == 2.0
+            pool = far._pool
+            assert httpx2.get(front + "/ready").json() == {"ready": True, "problems": {}}
+            assert reply.json() == 2.0 and far._pool is pool, "one pool, on the loop that scores"
     recipe = judged(tmp_path, "http://127.0.0.1:9/v1")
     with serving(tmp_path, recipe, "judges.v.timeout_s=0.2") as url, pytest.raises(JudgeFailure, match="503"):
         asyncio.run(ping(url))
