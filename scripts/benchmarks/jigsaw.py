@@ -22,7 +22,7 @@ BATCH = 8
 
 def jigsaw(
     seeds: Annotated[list[int] | None, typer.Option(help="Seeds, a run each; 0, 1, 2.")] = None,
-    steps: Annotated[int, typer.Option(help="Optimiser steps of GRPO a run.")] = 100,
+    steps: Annotated[int, typer.Option(help="Optimiser steps of GRPO a run.")] = 200,
     start_steps: Annotated[int, typer.Option(help="Steps that teach the answer's form, with random answers.")] = 300,
     picture: Annotated[Path, typer.Option(help="Where the curves go.")] = Path("docs/jigsaw.svg"),
 ) -> None:
