@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -218,6 +219,16 @@ def config_class(type_: str) -> type[ScorerConfig]:
     if not (isinstance(found, type) and issubclass(found, ScorerConfig)):
         raise ValueError(f"scorer {type_!r}: {path} is not a subclass of rlrules.rewards.base.ScorerConfig")
     return found
+
+
+def unpacked(value: Any) -> Any:
+    """What a column's text holds as JSON, in tables whose columns are all text; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def judge_of(resources: Resources, name: str) -> Judge:
