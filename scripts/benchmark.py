@@ -20,6 +20,7 @@ from benchmarks.overhead import overhead  # noqa: E402
 from benchmarks.pairs import pairs  # noqa: E402
 from benchmarks.sampling import sampling  # noqa: E402
 from benchmarks.scoring_speed import speed  # noqa: E402
+from benchmarks.serving import serving  # noqa: E402
 from benchmarks.shorter import shorter  # noqa: E402
 from benchmarks.tea_step import tea_step  # noqa: E402
 from benchmarks.trust import trust  # noqa: E402
@@ -37,6 +38,7 @@ COMMANDS = (
     judging,
     jigsaw,
     sampling,
+    serving,
     speed,
     light_if,
     tea_step,

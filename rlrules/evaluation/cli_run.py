@@ -89,9 +89,11 @@ def print_metrics(metrics: Mapping[str, Any], as_json: bool) -> None:
 
 
 def _spread(value: Any) -> Any:
-    """A number with its interval as text; all else as it is."""
+    """A number with its interval, and a part's numbers, as text; all else as it is."""
     if isinstance(value, dict) and value.keys() == {"value", "low", "high"}:
         return f"{figure(value['value'])}  ({_interval(value)})"
+    if isinstance(value, dict) and all(isinstance(part, int | float) for part in value.values()):
+        return ", ".join(f"{name} {figure(part) if isinstance(part, float) else part}" for name, part in value.items())
     return value
 
 

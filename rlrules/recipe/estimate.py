@@ -18,6 +18,7 @@ from rlrules.recipe.checks import (
 )
 from rlrules.recipe.load import LoadedRecipe
 from rlrules.recipe.schema import GrpoRecipe, Recipe
+from rlrules.recipe.served import serving_problems
 from rlrules.versions import version_problems
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def estimate(loaded: LoadedRecipe[Recipe], ranks: int, ping: bool, offline: bool
         # Only judges, rewards and objective: a recipe to score and serve with.
         policy = loaded.of(GrpoRecipe)
         problems += objective_problems(policy) if offline else made_rewards(policy)[1]
+        problems += serving_problems(policy)
         if problems:
             raise RecipeError(list(dict.fromkeys(problems)))
         return [("rewards", ", ".join(recipe.rewards)), ("judge calls per completion", _calls_told(recipe, offline))]

@@ -43,7 +43,7 @@ Row = dict[str, Any]
 def light_if(
     variant: Annotated[list[str] | None, typer.Option(help="Which to run; default all.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Which to run; default 0, 1 and 2.")] = None,
-    steps: Annotated[int, typer.Option(help="Optimiser steps a run.")] = 40,
+    steps: Annotated[int, typer.Option(help="Optimiser steps a run.")] = 20,
     report: Annotated[bool, typer.Option("--report", help="Run nothing: tell of the results that there are.")] = False,
     picture: Annotated[Path, typer.Option(help="Where the curves go.")] = Path("docs/light_if.svg"),
 ) -> None:

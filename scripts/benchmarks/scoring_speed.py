@@ -45,17 +45,20 @@ def _gui(length: str) -> Case:
     return Case({"type": "gui", "length": length}, row, [*texts, THOUGHT])
 
 
-def _jigsaw() -> Case:
-    answers = ["4 2\n1 3", "4, 2, 1, 3", "[4, 2, 1, 3]", "```\n4 2\n1 3\n```", "1 2\n3 4", "4 2 1", "4 2 1 1"]
+def _jigsaw(question: str, answers: Sequence[str], **row: Any) -> Case:
     texts = [f"<think>{THOUGHT}</think>\n<answer>{answer}</answer>" for answer in answers]
-    row = {"question": "full", "m": 2, "n": 2, "answer": [4, 2, 1, 3]}
-    return Case({"type": "jigsaw"}, row, [*texts, THOUGHT])
+    return Case({"type": "jigsaw"}, {"question": question, "m": 2, "n": 2, **row}, [*texts, THOUGHT])
+
+
+_GRIDS = ("4 2\n1 3", "4, 2, 1, 3", "[4, 2, 3, 1]", "1 1 1 1", "4 2 1 5", "four", "the grid is 4 2 1 3")
+_LETTERS = ("B", "(B)", "A.", "b", "The answer is B", "(B) 2 is above 4", "A or B")
 
 
 CASES: dict[str, Callable[[], Case]] = {
     "gui": lambda: _gui("none"),
     "gui, length dast": lambda: _gui("dast"),
-    "jigsaw": _jigsaw,
+    "jigsaw, full": lambda: _jigsaw("full", _GRIDS, answer=[4, 2, 1, 3]),
+    "jigsaw, pair": lambda: _jigsaw("pair", _LETTERS, answer="B", options=8),
 }
 """A scorer whose speed matters has a line here."""
 

@@ -28,7 +28,7 @@ def finished(vllm_server: VllmServer, tmp_path_factory: pytest.TempPathFactory) 
     """The folder of finished runs of recipes/cpu/trust_grpo_start.yaml and recipes/cpu/trust_grpo.yaml."""
     folder = tmp_path_factory.mktemp("trust")
     (folder / "data").symlink_to(ROOT / "data")
-    code, output = run(folder, ROOT / "recipes/cpu/trust_grpo_start.yaml")
+    code, output = run(folder, ROOT / "recipes/cpu/trust_grpo_start.yaml", "training.max_steps=6")
     assert code == 0, output
     before = counted(vllm_server, "request_success_total")
     overrides = [
@@ -37,7 +37,7 @@ def finished(vllm_server: VllmServer, tmp_path_factory: pytest.TempPathFactory) 
         f"training.max_steps={STEPS}",
         f"training.per_device_train_batch_size={GROUPS * SIZE}",
         f"training.num_generations={SIZE}",
-        "training.max_completion_length=32",
+        "training.max_completion_length=28",
         "training.save_steps=1",
         "training.save_only_model=true",
     ]

@@ -64,9 +64,13 @@ def test_every_shipped_recipe_loads_and_checks(path: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("reward_servers/*.yaml")), ids=lambda path: path.name)
 def test_every_reward_server_loads_and_is_told_its_cost(path: Path) -> None:
-    rows = dict(estimate(load_recipe(path), 1, ping=False, offline=False))
-    rules = json.loads(Path(load_recipe(path).of(GrpoRecipe).recipe.rewards["rules"].rules).read_text())["rules"]  # type: ignore[attr-defined]
-    assert rows["judge calls per completion"] == str(len(rules))
+    loaded = load_recipe(path)
+    # A learned reward's weights are no file of the project's.
+    rows = dict(estimate(loaded, 1, ping=False, offline=path.stem == "reward_model"))
+    rules = loaded.of(GrpoRecipe).recipe.rewards.get("rules")
+    if rules is not None:
+        count = len(json.loads(Path(rules.rules).read_text())["rules"])  # type: ignore[attr-defined]
+        assert rows["judge calls per completion"] == str(count)
 
 
 @pytest.mark.parametrize("name", ["think_rm", "think_rm_cpu"])

@@ -58,10 +58,7 @@ def test_regex() -> None:
 
 
 def test_unknown_types_name_what_was_meant() -> None:
-    assert known_types() == [
-        *("answer", "constraints", "format", "gui", "jigsaw", "length", "outcome", "preference", "regex"),
-        *("reward_model", "rules", "thinking", "verdict"),
-    ]
+    assert {"format", "length", "regex", "remote", "rules", "verdict"} <= set(known_types())
     with pytest.raises(ValueError, match="did you mean 'length'"):
         scorer_config({"type": "lenght"})
     with pytest.raises(ValueError, match="No module named 'nowhere'"):
