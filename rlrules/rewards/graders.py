@@ -87,12 +87,14 @@ def _spaced(text: str) -> str:
 
 
 def overlap(truth: str, answer: str) -> float:
-    """The mean of ROUGE-1, ROUGE-2 and ROUGE-L, each as F."""
+    """The mean of ROUGE-1, ROUGE-2 and ROUGE-L, each as F; for a right answer without words 1 for the same, else 0."""
     from rapidfuzz.distance import LCSseq
     from rouge_score.scoring import fmeasure
 
     scorer, tokenizer = _rouge()
     right, said = tokenizer.tokenize(truth), tokenizer.tokenize(answer)
+    if not right:
+        return float(_folded(truth) == _folded(answer))
     pairs = scorer.score(truth, answer)
     # rouge-score's own takes seconds for long answers: a table in Python of one's words by the other's.
     common = LCSseq.similarity(right, said)

@@ -166,8 +166,19 @@ def test_free_form_is_rouge_s_own_on_ascii() -> None:
     assert 0 < expected < 1 and graders.overlap(truth, answer) == pytest.approx(expected)
 
 
+def test_free_form_without_words() -> None:
+    assert accuracy("text", "→ ?", "→  ?") == 1 and accuracy("text", "→", "←") == 0
+    assert accuracy("text", "→", "an arrow") == 0 and accuracy("text", "an arrow", "→") == 0
+
+
+def test_options_may_be_json() -> None:
+    assert accuracy("multiple choice", "B", "Rome", options='["Paris", "Rome"]') == 1
+    assert accuracy("multiple choice", "B", "Paris", options='["Paris", "Rome"]') == 0
+
+
 def test_free_form_of_long_answers() -> None:
     # 150 words against 90,000: every third of the truth's is missing, and the common run is a b a b … of all 100.
+    graders.overlap("a", "a")  # Imports.
     started = time.process_time()
     found = graders.overlap("a b c " * 50, "a b x " * 30_000)
     # Pairs: of 149 and 89,999 only a b, 50 times.
