@@ -1,5 +1,6 @@
 """The cost of TEA."""
 
+import itertools
 import json
 import resource
 import statistics
@@ -15,7 +16,7 @@ from benchmarks.common import EMBEDDED
 from benchmarks.turns import WARMING, Turn, interleaved, tell_ratio
 
 NAMES = ("tea", "grpo")
-TOKENS = 32
+TOKENS = 24
 
 
 def tea_step(
@@ -32,13 +33,7 @@ def tea_step(
         return
     measured = Path("runs/tea_step.jsonl")
     if pairs:
-        with tempfile.TemporaryDirectory() as folder:
-            steps = pairs + WARMING
-            seconds = interleaved(lambda turn: [_trainer(Path(folder), n, steps, turn) for n in NAMES], NAMES, steps)
-        measured.parent.mkdir(exist_ok=True)
-        with measured.open("a") as file:
-            for pair in list(zip(*(seconds[name] for name in NAMES), strict=True))[WARMING:]:
-                file.write(json.dumps(pair) + "\n")
+        _measure(pairs, measured)
     if measured.exists():
         every = [json.loads(line) for line in measured.read_text().splitlines()]
         tell_ratio([pair[0] for pair in every], [pair[1] for pair in every], NAMES)
@@ -53,6 +48,20 @@ def tea_step(
         spread = f"({min(ratios):.4f} to {max(ratios):.4f}, {processes} pairs of processes)"
         print("peak memory, MiB, medians: " + ", ".join(f"{n} {statistics.median(peaks[n]):.0f}" for n in NAMES))
         print(f"ratio: median {statistics.median(ratios):.4f} {spread}")
+
+
+def _measure(pairs: int, path: Path) -> None:
+    """Append each pair as it is measured, so that a killed command keeps all but its last."""
+    path.parent.mkdir(exist_ok=True)
+    taken = itertools.count(1)
+    with tempfile.TemporaryDirectory() as folder, path.open("a") as file:
+
+        def keep(pair: list[float]) -> None:
+            if next(taken) > WARMING:
+                print(json.dumps(pair), file=file, flush=True)
+
+        steps = pairs + WARMING
+        interleaved(lambda turn: [_trainer(Path(folder), n, steps, turn) for n in NAMES], NAMES, steps, keep)
 
 
 def _alone(name: str) -> None:

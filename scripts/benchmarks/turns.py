@@ -11,13 +11,19 @@ WARMING = 2
 """Steps of each that warm caches and allocators, and do not count."""
 
 
-def interleaved(make: Callable[[Turn], Sequence[Any]], names: Sequence[str], steps: int) -> dict[str, list[float]]:
+def interleaved(
+    make: Callable[[Turn], Sequence[Any]],
+    names: Sequence[str],
+    steps: int,
+    done: Callable[[list[float]], None] = lambda seconds: None,
+) -> dict[str, list[float]]:
     """CPU seconds of every step of every trainer, each in a thread of its own.
 
     Args:
         make: Makes the trainers in the order of their names, each with the callback that its name gives.
         names: Of the trainers.
         steps: How many each takes.
+        done: Told the seconds of a step of all, in the order of their names, once the last has taken it.
     """
     from transformers import TrainerCallback
 
@@ -37,6 +43,8 @@ def interleaved(make: Callable[[Turn], Sequence[Any]], names: Sequence[str], ste
             # Logging belongs to the step, and is the last thing that happens in it.
             if len(seconds[self.name]) < steps:
                 seconds[self.name].append(time.process_time() - self.started)
+                if self.name == names[-1]:
+                    done([seconds[name][-1] for name in names])
                 turns[after[self.name]].release()
 
     threads = [threading.Thread(target=trainer.train) for trainer in make(Taking)]
