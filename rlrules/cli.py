@@ -1,4 +1,4 @@
-"""The command line: `rlrules check|score|rules|data|eval|report`."""
+"""The command line: `rlrules check|score|serve|rules|data|eval|report`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,7 @@ from rich.table import Table
 
 from rlrules.data.cli import app as data_app
 from rlrules.environment import prepare_environment
+from rlrules.errors import EngineError
 from rlrules.evaluation.cli import app as eval_app
 from rlrules.rules.cli import app as rules_app
 from rlrules.terminal import print_table, told
@@ -65,6 +66,17 @@ def score(
         means.add_row(name, "-" if mean is None else f"{mean:.4f}", str(summary.unscored[name]))
     means.add_row("objective", "-" if summary.reward is None else f"{summary.reward:.4f}", "")
     Console().print(means)
+
+
+@app.command()
+def serve(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Serve a recipe's rewards to any trainer, until SIGTERM."""
+    with told():
+        try:
+            from rlrules.serving.run import serve as run
+        except ModuleNotFoundError as error:
+            raise EngineError(f"{error.name} is not installed; run: pip install 'rlrules[serve]'") from error
+        run(recipe, overrides or ())
 
 
 @app.command()

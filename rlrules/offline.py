@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ from rlrules.data.prompts import as_messages
 from rlrules.data.rows import read_jsonl
 from rlrules.data.stage_log import make_place, write_atomically
 from rlrules.errors import DataError, RecipeError, RlrulesError
-from rlrules.models import resolve_model
 from rlrules.recipe.arguments import scale_problems
-from rlrules.recipe.checks import made_rewards, token_counter
+from rlrules.recipe.checks import made_rewards
 from rlrules.recipe.load import LoadedRecipe
-from rlrules.rewards.advantages import DEFAULT_SCALE, Scale, advantages, named_scale
-from rlrules.rewards.engine import ScoredGroup, totals
+from rlrules.recipe.scoring import TokenCounts, columns_read, group_problem, row_problem, settled
+from rlrules.rewards.engine import ScoredGroup
 from rlrules.types import Completion, Group, Message, Progress
 
 # What a line says of the completion itself, or of an earlier scoring; all else are the scorers' columns.
@@ -90,8 +89,7 @@ def score_file(loaded: LoadedRecipe, rows: Path, out: Path, progress: Progress) 
     scored = rewards.engine.score(
         [Group(group.prompt, tuple(group.completions), group.row, progress) for group in groups]
     )
-    scored = rewards.engine.settle(scored, totals(scored))
-    made = advantages([group.outcome.rewards for group in scored], _scale(loaded))
+    scored, made = settled(loaded, rewards, scored)
     for group, result, group_advantages in zip(groups, scored, made, strict=True):
         for number, (index, advantage) in enumerate(zip(group.indices, group_advantages.tolist(), strict=True)):
             lines[index] = {**lines[index], **result.record(number), "advantage": advantage}
@@ -101,27 +99,23 @@ def score_file(loaded: LoadedRecipe, rows: Path, out: Path, progress: Progress) 
 
 def _groups(loaded: LoadedRecipe, path: Path, numbered: Sequence[tuple[int, dict[str, Any]]]) -> list[_Lines]:
     groups: dict[str, _Lines] = {}
-    count = _counter(loaded)
+    counts, read = TokenCounts(loaded.recipe), columns_read(loaded.recipe)
     for index, (number, line) in enumerate(numbered):
         where = f"{path}:{number}"
         prompt = _prompt(line, where)
         row = _row(loaded, line, where)
         key = json.dumps(line["group"] if line.get("group") is not None else prompt, sort_keys=True)
         group = groups.setdefault(key, _Lines(where, prompt, row))
-        rewards = loaded.recipe.rewards.values()
-        read = {column for reward in rewards for column in (*reward.columns(), *reward.optional_columns())}
         if group.prompt != prompt or any(group.row.get(column) != row.get(column) for column in read):
             # A group is one data row sampled several times: a second row would be scored against the first.
             raise DataError(f"{where}: group {key[:60]} has another prompt or other columns in an earlier line")
         group.indices.append(index)
-        group.completions.append(_completion(line, where, count))
+        group.completions.append(_completion(line, where, counts))
     if not groups:
         raise DataError(f"{path} has no lines")
     for group in groups.values():
-        for name, reward in loaded.recipe.rewards.items():
-            if problem := reward.group_problem(len(group.completions)):
-                size = f"the group that begins here has {len(group.completions)}"
-                raise DataError(f"{group.first}: reward {name!r}: {problem}; {size}")
+        if problem := group_problem(loaded.recipe, len(group.completions)):
+            raise DataError(f"{group.first}: {problem}; the group that begins here has {len(group.completions)}")
     return list(groups.values())
 
 
@@ -133,49 +127,22 @@ def _prompt(line: Mapping[str, Any], where: str) -> tuple[Message, ...]:
 
 def _row(loaded: LoadedRecipe, line: Mapping[str, Any], where: str) -> dict[str, Any]:
     row = {key: value for key, value in line.items() if key not in _NOT_COLUMNS}
-    for name, reward in loaded.recipe.rewards.items():
-        for column in reward.columns():
-            if row.get(column) is None:
-                raise DataError(f"{where}: reward {name!r} needs the column {column!r}")
-        if problem := reward.row_problem(row):
-            raise DataError(f"{where}: reward {name!r}: {problem}")
+    if problem := row_problem(loaded.recipe, row):
+        raise DataError(f"{where}: {problem[1]}")
     return row
 
 
-def _completion(line: Mapping[str, Any], where: str, count: Callable[[str, str], int]) -> Completion:
+def _completion(line: Mapping[str, Any], where: str, counts: TokenCounts) -> Completion:
     text, tokens, truncated = completion_text(line.get("completion"), where), line.get("tokens"), line.get("truncated")
     if tokens is not None and (not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0):
         raise DataError(f"{where}: `tokens` is {tokens!r}, not a count")
     if truncated is not None and not isinstance(truncated, bool):
         raise DataError(f"{where}: `truncated` is {truncated!r}, neither true nor false")
-    return Completion(text, count(text, where) if tokens is None else tokens, bool(truncated))
-
-
-def _counter(loaded: LoadedRecipe) -> Callable[[str, str], int]:
-    needing = [f"reward {name!r}" for name, reward in loaded.recipe.rewards.items() if reward.needs_tokens]
-    needing += ["the objective"] * loaded.recipe.objective.needs_tokens
-    if not needing:
-        return lambda text, where: 0
-    count: Callable[[str], int] | None = None
-
-    def counted(text: str, where: str) -> int:
-        nonlocal count
-        if count is None:
-            if loaded.recipe.model is None:
-                raise DataError(
-                    f"{where}: {needing[0]} needs token counts: give `tokens` in each line, "
-                    "or `model` in the recipe to count with"
-                )
-            count = token_counter(resolve_model(loaded.recipe.model.name))
-        return count(text)
-
-    return counted
-
-
-def _scale(loaded: LoadedRecipe) -> Scale:
-    if loaded.recipe.objective.makes_advantages:
-        return "none"
-    return named_scale(loaded.recipe.training.get("scale_rewards", DEFAULT_SCALE))
+    try:
+        counted = counts.of(text) if tokens is None else tokens
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+    return Completion(text, counted, bool(truncated))
 
 
 def _summary(lines: int, scored: Sequence[ScoredGroup]) -> Summary:

@@ -20,8 +20,10 @@ from benchmarks.overhead import overhead  # noqa: E402
 from benchmarks.pairs import pairs  # noqa: E402
 from benchmarks.sampling import sampling  # noqa: E402
 from benchmarks.scoring_speed import speed  # noqa: E402
+from benchmarks.serving import serving  # noqa: E402
 from benchmarks.shorter import shorter  # noqa: E402
 from benchmarks.tea_step import tea_step  # noqa: E402
+from benchmarks.trust import trust  # noqa: E402
 from benchmarks.verdicts import verdicts  # noqa: E402
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
@@ -36,10 +38,12 @@ COMMANDS = (
     judging,
     jigsaw,
     sampling,
+    serving,
     speed,
     light_if,
     tea_step,
     constraint_speed,
+    trust,
 )
 for command in COMMANDS:
     app.command()(command)

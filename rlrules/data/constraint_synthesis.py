@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlrules.data.constraint_filters import NGRAM, SPLITS, Contamination, split_of
-from rlrules.data.constraints import ConstraintsConfig, compose
+from rlrules.data.constraints import ConstraintPromptsConfig, compose
 from rlrules.data.rows import Row, read_named
 from rlrules.data.stage_log import Line, StageLog, Tell, content_sha, each, judge_sha, silent, write_atomically
 from rlrules.errors import DataError, JudgeError
@@ -19,7 +19,7 @@ from rlrules.judges.base import Answer
 from rlrules.judges.templates import fenced, render
 from rlrules.judges.verdict import ask_verdict
 from rlrules.rewards.base import Resources
-from rlrules.rewards.constraints import ConstraintsConfig as ConstraintsReward
+from rlrules.rewards.constraints import ConstraintsConfig
 from rlrules.rewards.thought import joined
 from rlrules.types import Completion, Group, Message
 
@@ -31,7 +31,9 @@ class SynthesisConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    prompts: ConstraintsConfig = Field(description="Seed prompts and constraints, as in `data.train` of a recipe.")
+    prompts: ConstraintPromptsConfig = Field(
+        description="Seed prompts and constraints, as in `data.train` of a recipe."
+    )
     decontaminate: list[str] = Field(
         default_factory=list, description="Files of benchmarks, with `prompt`: who shares a run of words is left out."
     )
@@ -108,7 +110,7 @@ class Synthesis:
         self._identity = content_sha(
             [[row["key"], row["prompt"], row["instruction_id_list"], row["kwargs"]] for row in self.rows]
         )
-        self._reward = ConstraintsReward(nltk_data=config.nltk_data)
+        self._reward = ConstraintsConfig(nltk_data=config.nltk_data)
         for row in self.rows:
             if problem := self._reward.row_problem(row):
                 raise DataError(f"prompt {row['key']}: {problem}")

@@ -21,7 +21,7 @@ _REPEAT = "combination:repeat_prompt"
 Kinds = Mapping[str, Mapping[str, Sequence[Any]]]
 
 
-class ConstraintsConfig(PromptsConfig):
+class ConstraintPromptsConfig(PromptsConfig):
     """Seed prompts, each with constraints put behind it; the columns are IFEval's.
 
     The same seed, prompts and kinds give the same rows; what a prompt gets does not depend on the others.
@@ -70,7 +70,7 @@ class Composed:
     dropped: Sequence[Row]
 
 
-def compose(config: ConstraintsConfig, seeds: Sequence[tuple[str, Row]]) -> Composed:
+def compose(config: ConstraintPromptsConfig, seeds: Sequence[tuple[str, Row]]) -> Composed:
     """Put constraints behind every seed prompt, `variants` times; rows and dropped ones together are all of them.
 
     Args:
@@ -100,7 +100,7 @@ def compose(config: ConstraintsConfig, seeds: Sequence[tuple[str, Row]]) -> Comp
     return Composed(rows, dropped)
 
 
-def kinds_of(config: ConstraintsConfig) -> Kinds:
+def kinds_of(config: ConstraintPromptsConfig) -> Kinds:
     """The kinds to draw from, with the values that their parameters may have where not the usual ones.
 
     Raises:

@@ -127,19 +127,21 @@ def messages(
     """
     names = ", ".join(actions)
     place, skeleton = _PLACES[answer]
+    clicks = "click" in actions
     unit = _UNITS[frame].format(width=size[0], height=size[1])
     action = actions[0] if len(actions) == 1 else "ACTION"
-    form = f"<answer>[{{'action': '{action}', {skeleton}}}]</answer>"
+    form = f"<answer>[{{'action': '{action}'{skeleton if clicks else ''}}}]</answer>"
     steps = (
         "Reason between <think> and </think> first, then answer between <answer> and </answer>, in this form:"
         if think
         else "Answer at once between <answer> and </answer>, without reasoning, in this form:"
     )
+    where = f"For click, say where: {place} in whole numbers, {unit}, counted from the upper left corner."
     lines = [
         "The picture is a screenshot of a user interface. Its user wants to carry out this command:",
         row.instruction,
         f"Choose one action from: {names}." if len(actions) > 1 else f"The action is {names}.",
-        f"For click, say where: {place} in whole numbers, {unit}, counted from the upper left corner.",
+        *([where] if clicks else []),
         steps,
         f"<think>...</think>{form}" if think else form,
         "Keep to the form exactly and add nothing to it.",
@@ -148,8 +150,8 @@ def messages(
 
 
 _PLACES = {
-    "point": ("the point to click", "'coordinate': [x, y]"),
-    "box": ("the box around the element", "'bbox': [left, top, right, bottom]"),
+    "point": ("the point to click", ", 'coordinate': [x, y]"),
+    "box": ("the box around the element", ", 'bbox': [left, top, right, bottom]"),
 }
 _UNITS = {
     "resized": "in pixels of the picture as you see it",

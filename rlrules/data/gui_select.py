@@ -3,6 +3,7 @@
 UI-R1 (section 3.4) names the three steps and released no code for them; what they mean in detail is decided here.
 """
 
+import asyncio
 import json
 import random
 from collections import Counter, defaultdict
@@ -19,12 +20,16 @@ from rlrules.data.stage_log import Line, StageLog, Tell, content_sha, each, judg
 from rlrules.errors import DataError, JudgeError
 from rlrules.images import open_image
 from rlrules.judges import AnyJudgeConfig, Judge, JudgeFailure, Question
+from rlrules.judges.images import image_url
 from rlrules.judges.verdict import thought_and_answer
 from rlrules.rewards.gui import GuiConfig
 from rlrules.rewards.gui_frames import FACTOR, MAX_PIXELS, MIN_PIXELS, Frame
 from rlrules.rewards.gui_parse import ACTIONS, ActionName, read_action
+from rlrules.types import ContentPart, Message
 
 TEMPLATE = "gui_step"
+# Pictures are large: no more of them than servers work on.
+_ENCODED = 256
 
 
 class GuiSource(BaseModel):
@@ -214,30 +219,7 @@ async def select(
         DataError: The folder's answers are of another configuration, or an image cannot be read.
         JudgeError: The model answered nothing.
     """
-    asked = {
-        one.id: messages(one.row, one.size, config.actions, config.think, "point", config.frame) for one in candidates
-    }
-    sha = content_sha(judge_sha(config.judge), config.reward().model_dump(), asked)
-    log = StageLog(folder / "answers.jsonl", Tried, sha)
-    done = {line.id for line in log.lines if line.outcome != "failed"}
-    reward = config.reward()
-
-    async def work(one: Candidate) -> None:
-        try:
-            answer = await judge.ask(Question(tuple(asked[one.id]), TEMPLATE))
-        except JudgeFailure as failure:
-            told = f"judge {judge.name}: {failure}"
-            log.append([Tried(config_sha=sha, id=one.id, outcome="failed", problem=told)])
-            return
-        thought, said = thought_and_answer(answer)
-        outcome: Literal["right", "wrong"] = "right" if _right(reward, one, said) else "wrong"
-        log.append([Tried(config_sha=sha, id=one.id, outcome=outcome, text=said, thought=thought)])
-
-    await each("steps", [one for one in candidates if one.id not in done], work, tell)
-    latest = {line.id: line for line in log.lines}
-    if candidates and all(latest[one.id].outcome == "failed" for one in candidates):
-        first = latest[candidates[0].id].problem
-        raise JudgeError(f"none of {len(candidates)} questions was answered; the first: {first}")
+    latest = await _tried(config, candidates, judge, folder, tell)
     reasons = dict(left_out)
     wrong: list[Candidate] = []
     for one in candidates:
@@ -257,6 +239,54 @@ async def select(
         "selected": len(chosen),
     }
     return GuiSelection(len(chosen), counts, Counter(one.kind for one in chosen))
+
+
+async def _tried(
+    config: GuiSelectConfig, candidates: Sequence[Candidate], judge: Judge, folder: Path, tell: Tell
+) -> dict[str, Tried]:
+    """What the untouched model made of each step, by its id."""
+    reward = config.reward()
+    asked = {
+        one.id: messages(one.row, one.size, config.actions, config.think, "point", config.frame) for one in candidates
+    }
+    sha = content_sha(judge_sha(config.judge), reward.model_dump(), asked)
+    log = StageLog(folder / "answers.jsonl", Tried, sha)
+    done = {line.id for line in log.lines if line.outcome != "failed"}
+    room = asyncio.Semaphore(_ENCODED)
+
+    async def work(one: Candidate) -> None:
+        try:
+            async with room:
+                answer = await judge.ask(Question(with_pictures(asked[one.id]), TEMPLATE))
+        except JudgeFailure as failure:
+            told = f"judge {judge.name}: {failure}"
+            log.append([Tried(config_sha=sha, id=one.id, outcome="failed", problem=told)])
+            return
+        thought, said = thought_and_answer(answer)
+        outcome: Literal["right", "wrong"] = "right" if _right(reward, one, said) else "wrong"
+        log.append([Tried(config_sha=sha, id=one.id, outcome=outcome, text=said, thought=thought)])
+
+    await each("steps", [one for one in candidates if one.id not in done], work, tell)
+    latest = {line.id: line for line in log.lines}
+    if candidates and all(latest[one.id].outcome == "failed" for one in candidates):
+        first = latest[candidates[0].id].problem
+        raise JudgeError(f"none of {len(candidates)} questions was answered; the first: {first}")
+    return latest
+
+
+def with_pictures(asked: Sequence[Message]) -> tuple[Message, ...]:
+    """A question's messages with its pictures in them, as a server takes them.
+
+    Raises:
+        DataError: A picture cannot be read.
+    """
+    return tuple({"role": one["role"], "content": _sent(one["content"])} for one in asked)
+
+
+def _sent(content: str | Sequence[ContentPart]) -> str | list[ContentPart]:
+    if isinstance(content, str):
+        return content
+    return [image_url(part) if part["type"] == "image" else part for part in content]
 
 
 def diverse(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rlrules.data.comparisons import ComparisonsConfig
-from rlrules.data.constraints import ConstraintsConfig
+from rlrules.data.constraints import ConstraintPromptsConfig
 from rlrules.data.gui import GuiPromptsConfig
 from rlrules.data.jigsaw import JigsawPromptsConfig
 from rlrules.data.preferences import UltraFeedbackConfig, ultrafeedback_filter
@@ -18,7 +18,7 @@ from rlrules.errors import DataError
 __all__ = [
     "AnyPromptsConfig",
     "ComparisonsConfig",
-    "ConstraintsConfig",
+    "ConstraintPromptsConfig",
     "CountTokens",
     "FilePromptsConfig",
     "GuiPromptsConfig",
@@ -84,6 +84,6 @@ AnyPromptsConfig = Annotated[
     | RuleCollectionConfig
     | GuiPromptsConfig
     | JigsawPromptsConfig
-    | ConstraintsConfig,
+    | ConstraintPromptsConfig,
     Field(discriminator="type"),
 ]

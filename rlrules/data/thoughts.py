@@ -42,9 +42,10 @@ class ThoughtsConfig(BaseModel):
     data: FilePromptsConfig = Field(description="Prompts with constraints, some answers to which follow all.")
     samples: int = Field(8, ge=1, description="Answers sampled for one prompt.")
     per_prompt: int = Field(1, ge=1, description="Accepted answers of one prompt that are kept: the longest thoughts.")
-    min_thought: int = Field(256, ge=1, description="Fewest tokens of a thought.")
+    min_thought: int = Field(256, ge=0, description="Fewest tokens of a thought; 0: a model that does not think.")
     max_length: int = Field(16000, ge=1, description="Training's `max_length`; a thought may take 0.9 of it.")
     preview: float = Field(0.8, ge=0, le=1, description="Share of constraints that its first half speaks of.")
+    self_check: bool = Field(True, description="Its second half has to check what can be counted.")
     fluency: int = Field(6, ge=1, le=10, description="Least grade of an answer.")
     nltk_data: str | None = Field(None, description="Folder of NLTK's data, where NLTK does not find it by itself.")
 
@@ -191,8 +192,8 @@ class _Sampler:
         """Hash of all that a sample depends on."""
         config = self._config
         judges = [judge_sha(one) for one in (config.model, config.judge) if one is not None]
-        gates = [config.tokenizer, config.min_thought, config.max_length, config.preview, config.fluency]
-        return content_sha(judges, gates, [[row["prompt"], *read_constraints(row)] for row in rows])
+        bounds = [config.min_thought, config.max_length, config.preview, config.self_check, config.fluency]
+        return content_sha(judges, config.tokenizer, bounds, [[row["prompt"], *read_constraints(row)] for row in rows])
 
     async def sample(self, sha: str, row: Row, number: int, draw: int) -> Sample:
         """Ask for one answer and put it to the gates."""
@@ -214,7 +215,8 @@ class _Sampler:
         line = line.model_copy(update={"followed": followed, "depth": {k: float(v) for k, v in asdict(found).items()}})
         if missed := [name for name, held in followed.items() if not held]:
             return line.model_copy(update={"outcome": "wrong", "problem": f"not followed: {', '.join(missed)}"})
-        if missed := [name for name in ("length", "preview", "self_check") if not getattr(found, name)]:
+        asked = ("length", "preview", *["self_check"] * self._config.self_check)
+        if missed := [name for name in asked if not getattr(found, name)]:
             return line.model_copy(update={"outcome": "shallow", "problem": f"of the thought: {', '.join(missed)}"})
         return await self._graded(line, messages, parts.answer)
 

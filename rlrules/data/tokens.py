@@ -7,6 +7,7 @@ from rlrules.data.conversations import Conversation, Conversations
 from rlrules.data.preferences import Preferences, as_turns
 from rlrules.data.rows import Rows
 from rlrules.errors import DataError
+from rlrules.judges.images import image_parts
 from rlrules.judges.verdict import THINK_OPEN
 from rlrules.types import Message
 
@@ -26,8 +27,11 @@ def conversation_rows(tokenizer: Any, conversations: Conversations, max_length: 
         max_length: Bound on a row's tokens; None for no bound.
 
     Raises:
-        DataError: The chat template loses part of an answer, or nothing is left.
+        DataError: A prompt holds an image, the chat template loses part of an answer, or nothing is left.
     """
+    for one in conversations.items:
+        if image_parts(one.prompt):
+            raise DataError(f"{one.where}: holds an image, and fine-tuning reads text alone; take rows without images")
     rendered = [_rendered(tokenizer, one) for one in conversations.items]
     prompts = _ids(tokenizer, [prompt for prompt, _ in rendered])
     answers = [_ended(tokenizer, ids) for ids in _ids(tokenizer, [answer for _, answer in rendered])]

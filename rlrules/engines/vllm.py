@@ -123,6 +123,11 @@ class VllmServer:
         """Whether the server was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def healthy(self) -> bool:
+        """Whether the server answers now; waits a few seconds for it."""
+        return _healthy(self._connect_host, self.port)
+
     def start(self) -> None:
         """Start the server and wait until it answers.
 
@@ -222,7 +227,7 @@ class VllmServer:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self.config.start_timeout_s
-        while not _healthy(self._connect_host, self.port):
+        while not self.healthy:
             if not self.running:
                 status = self._process.returncode if self._process else None
                 raise self._error(f"ended with status {status} before it answered")

@@ -99,10 +99,9 @@ def action_metrics(
             continue
         point = numbers(predicted.get("point"), 2) if same else None
         unread += same and point is None
-        near = _near(target, point, row, where)
-        for name, hit in near.items():
+        for name, hit in _near(target, point, row, where).items():
             clicks[name].append(float(hit))
-        steps.append(float(near["width"]))
+        steps.append(clicks["width"][-1])
     step, kind = (bootstrap(part, resamples=resamples, seed=seed) for part in (steps, types))
     grounding = {name: _mean(part) for name, part in clicks.items()}
     return {

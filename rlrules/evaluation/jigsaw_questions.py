@@ -17,7 +17,7 @@ from rlrules.errors import DataError
 from rlrules.evaluation.files import need, refuse_again
 from rlrules.evaluation.stats import RESAMPLES, bootstrap
 from rlrules.rewards.boxes import iou
-from rlrules.rewards.jigsaw import HIT, judged, option_count, read, row_problem
+from rlrules.rewards.jigsaw import HIT, judged, option_count, read, right_answer, row_problem
 
 FORMAT_WEIGHT = 0.5
 _GUESSES = 200
@@ -111,7 +111,7 @@ def chances(row: Mapping[str, Any]) -> tuple[float, float, float]:
     if question == "single":
         return 1 / size, 1 / size, 1 / size
     if question == "box":
-        overlaps = [iou(_any_box(random.Random(number)), row["answer"]) for number in range(_GUESSES)]
+        overlaps = [iou(_any_box(random.Random(number)), right_answer(row)) for number in range(_GUESSES)]
         hits = _mean([float(overlap > HIT) for overlap in overlaps])
         return hits, _mean(overlaps), hits
     uniform = 1 / option_count(row)
@@ -135,7 +135,7 @@ def _judged(where: str, line: Mapping[str, Any], think: bool, seen: set[str]) ->
         refuse_again(str(line["id"]), seen, where, "id")
         seen.add(str(line["id"]))
     if arrangement is None and line["question"] == "full":
-        arrangement = line["answer"]
+        arrangement = right_answer(line)
     answer = read(text or "", line, think)
     accuracy, right = judged(answer, line)
     exact, expected, blind = chances(line)

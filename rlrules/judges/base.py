@@ -1,6 +1,7 @@
 """What a judge is asked and what it answers, whatever answers it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -9,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from rlrules.errors import JudgeError
 from rlrules.types import Message
 
+WANTED: ContextVar[Callable[[], bool]] = ContextVar("wanted", default=lambda: True)
+"""Whether anybody still waits for the answer to the question at hand, for backends whose questions queue."""
 FailureKind = Literal["connection", "timeout", "rejected", "overflow", "empty"]
 
 

@@ -11,14 +11,15 @@ import tenacity
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlrules.errors import JudgeError
-from rlrules.judges.base import FailureKind, JudgeFailure, Usage
+from rlrules.judges.base import WANTED, FailureKind, JudgeFailure, Usage
 from rlrules.judges.pool import Endpoint, EndpointPool
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
 T = TypeVar("T")
-Url = Annotated[str, Field(pattern=r"^https?://")]
+Url = Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/\S*)?$")]
+"""Without a name and password in it: messages and logs name URLs, and keys have `api_key_env`."""
 
 CONNECT_S = 10.0
 LONGEST_WAIT_S = 60.0
@@ -152,6 +153,10 @@ class Servers:
         until = float("inf")
         while True:
             async with pool.endpoint(avoid) as endpoint:
+                # Nothing was sent yet. Where a judge is slower than those who ask it, the questions of those who have
+                # given up would keep it from the others', ever more of them.
+                if not WANTED.get()():
+                    raise JudgeFailure("timeout", "nobody waits for the answer any more, and it was not asked")
                 try:
                     return await self._send(pool, endpoint, clients, send)
                 except _Refused as refused:
@@ -197,7 +202,7 @@ class Servers:
             raise failure("rejected", f"the question cannot be sent as UTF-8: {error}") from error
         except (JudgeFailure, openai.APIError, ValueError, RecursionError) as error:
             pool.reached(endpoint)
-            garbled = failure("empty", f"not the answer of an OpenAI-compatible server: {error}")
+            garbled = failure("empty", f"not an answer that was asked for: {error}")
             raise _Transient(garbled, endpoint) from error
         except Exception as error:
             raise failure("rejected", f"{type(error).__name__}: {error}") from error
@@ -211,7 +216,9 @@ def _pause(state: tenacity.RetryCallState) -> float:
 
 
 def _status_failure(endpoint: Endpoint, error: "APIStatusError") -> Exception:
-    status, told = error.status_code, error.body.get("message") if isinstance(error.body, dict) else error.body
+    status, told = error.status_code, error.body
+    if isinstance(told, dict):
+        told = told.get("message", told.get("detail"))
     # The library's own message has the status in it, a number too many for the limits in an overflow.
     message = _line(told if isinstance(told, str) and told else error.message)
     if status in _TRANSIENT_STATUS or status >= 500:

@@ -75,6 +75,13 @@ def render(name: str, **values: object) -> tuple[str, str]:
     return template.render(values), version
 
 
+def versions() -> dict[str, str]:
+    """The hash of every template, by name."""
+    files = (resources.files(__package__) / "prompts").iterdir()
+    names = sorted(file.name.removesuffix(".jinja") for file in files if file.name.endswith(".jinja"))
+    return {name: _load(name)[1].partition("@")[2] for name in names}
+
+
 @cache
 def _load(name: str) -> tuple[Template, str]:
     source = (resources.files(__package__) / "prompts" / f"{name}.jinja").read_text("utf-8")

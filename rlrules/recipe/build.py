@@ -15,10 +15,12 @@ class Rewards:
 
     Attributes:
         judges: By name.
+        scorers: By the reward's name.
         engine: All rewards and the objective.
     """
 
     judges: dict[str, Judge]
+    scorers: dict[str, Scorer]
     engine: RewardEngine
 
 
@@ -48,7 +50,7 @@ def build_rewards(loaded: LoadedRecipe) -> Rewards:
         raise RecipeError(problems)
     objective = recipe.objective
     engine = RewardEngine(scorers, objective.build(), recipe.required_rewards(), objective.deadline_s)
-    return Rewards(judges, engine)
+    return Rewards(judges, scorers, engine)
 
 
 def _count(value: object) -> int | None:

@@ -14,7 +14,7 @@ from rlrules.data.tokens import conversation_rows, preference_rows
 from rlrules.errors import DataError, RecipeError, RlrulesError
 from rlrules.images import open_image, references
 from rlrules.judges import Judge, JudgeFailure, Question, build_judge
-from rlrules.judges.verdict import THINK_OPEN, read_verdict
+from rlrules.judges.verdict import THINK_OPEN
 from rlrules.models import resolve_model
 from rlrules.recipe.arguments import scale_problems, straddling
 from rlrules.recipe.build import Rewards, build_rewards
@@ -208,15 +208,10 @@ def exact_resume_every(arguments: "TrainingArguments") -> int:
 
 
 async def _ping(judge: Judge) -> None:
-    question = Question(({"role": "user", "content": "Reply with the word Yes."},), "canary", labels=("Yes", "No"))
     try:
-        verdict = read_verdict(await judge.ask(question), question.labels)
-    except JudgeFailure as failure:
-        raise RecipeError([f"the judge does not answer: {failure}"]) from failure
+        await judge.ping()
     finally:
         await judge.close()
-    if verdict.outcome != "value":
-        raise RecipeError([f"the judge answers, but not with a label: {verdict.reason}"])
 
 
 async def _seed(judge: Judge, where: str, reward: str) -> None:

@@ -1,6 +1,7 @@
 """What a recipe will cost: batches, judge calls, tokens and memory."""
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from rlrules.recipe.checks import (
 )
 from rlrules.recipe.load import LoadedRecipe
 from rlrules.recipe.schema import GrpoRecipe, Recipe
+from rlrules.recipe.served import serving_problems
 from rlrules.versions import version_problems
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def estimate(loaded: LoadedRecipe[Recipe], ranks: int, ping: bool, offline: bool
         # Only judges, rewards and objective: a recipe to score and serve with.
         policy = loaded.of(GrpoRecipe)
         problems += objective_problems(policy) if offline else made_rewards(policy)[1]
+        problems += serving_problems(policy)
         if problems:
             raise RecipeError(list(dict.fromkeys(problems)))
         return [("rewards", ", ".join(recipe.rewards)), ("judge calls per completion", _calls_told(recipe, offline))]
@@ -64,6 +67,7 @@ def estimate(loaded: LoadedRecipe[Recipe], ranks: int, ping: bool, offline: bool
     if isinstance(recipe, GrpoRecipe):
         prompts = len(prepared.train.rows) if prepared else None
         rows = _batches(arguments, ranks, prompts)
+        rows += _sampled(recipe, prepared)
         rows += _costs(recipe, arguments, ranks, _steps(arguments, ranks, prompts), offline)
     else:
         rows = _passes(arguments, ranks, prepared)
@@ -108,6 +112,17 @@ def _batches(arguments: "GRPOConfig", ranks: int, prompts: int | None) -> list[t
         ("rollout", f"{per_rank * ranks:,} prompts x {arguments.num_generations} completions"),
         ("groups per rank", f"{per_rank:,} whole groups a rollout"),
     ]
+
+
+def _sampled(recipe: GrpoRecipe, prepared: Prepared | None) -> list[tuple[str, str]]:
+    """How prompts are drawn, and from what."""
+    if recipe.sampling is None:
+        return []
+    told = f"{recipe.sampling.type} by {recipe.sampling.column}"
+    if prepared is None:
+        return [("sampling", told)]
+    counts = Counter(str(row[recipe.sampling.column]) for row in prepared.train.rows)
+    return [("sampling", f"{told}: {', '.join(f'{name} {count:,}' for name, count in sorted(counts.items()))}")]
 
 
 def _steps(arguments: "GRPOConfig", ranks: int, prompts: int | None) -> int | None:

@@ -115,6 +115,9 @@ def sampling_problems(
             return [loaded.problem(("sampling", "column"), message)]
     domains = domains_of(rows, column)
     problems = [loaded.problem(("sampling", field), message) for field, message in config.problems(domains)]
+    if arguments is not None and not arguments.shuffle_dataset:
+        message = "has no effect with `sampling`, which shuffles each domain; remove it"
+        problems.append(loaded.problem(("training", "shuffle_dataset"), message))
     if arguments is not None:
         prompts = (arguments.generation_batch_size or 1) // arguments.num_generations
         least = config.minimum(len(domains), prompts) * len(domains)

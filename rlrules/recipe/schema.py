@@ -9,6 +9,7 @@ from rlrules.data.preferences import AnyPreferenceConfig
 from rlrules.data.prompts import AnyPromptsConfig
 from rlrules.judges import AnyJudgeConfig
 from rlrules.recipe.sampling import AnySamplingConfig
+from rlrules.recipe.served import EngineSection, ServerSection
 from rlrules.rewards.base import ScorerConfig, scorer_config
 from rlrules.rewards.objective import AnyObjectiveConfig
 
@@ -111,6 +112,10 @@ class GrpoRecipe(Recipe):
         None, description="How often each domain is drawn; null: TRL's order, each prompt once an epoch."
     )
     tea: TeaSection | None = None
+    server: ServerSection | None = Field(None, description="Of `rlrules serve`; nothing else reads it.")
+    engines: dict[str, EngineSection] = Field(
+        default_factory=dict, description="vLLM servers that `rlrules serve` starts; nothing else does."
+    )
 
     @field_validator("rewards", mode="before")
     @classmethod

@@ -2,11 +2,12 @@
 
 import asyncio
 import importlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +28,7 @@ _BUILT_IN = {
     "outcome": "rlrules.rewards.outcome:OutcomeConfig",
     "preference": "rlrules.rewards.preference:PreferenceConfig",
     "regex": "rlrules.rewards.format:RegexConfig",
+    "remote": "rlrules.rewards.remote:RemoteConfig",
     "reward_model": "rlrules.rewards.reward_model:RewardModelConfig",
     "rules": "rlrules.rewards.rules:RulesConfig",
     "thinking": "rlrules.rewards.thinking:ThinkingConfig",
@@ -42,6 +44,15 @@ class Scorer(Protocol):
 
         May raise: the engine turns any exception into unscored scores with its message.
         """
+        ...
+
+
+@runtime_checkable
+class Pings(Protocol):
+    """A scorer that asks a service of its own, and can tell whether that answers."""
+
+    async def ping(self) -> None:
+        """Ask it something small, on the loop that scores; raises where it does not answer."""
         ...
 
 
@@ -208,6 +219,16 @@ def config_class(type_: str) -> type[ScorerConfig]:
     if not (isinstance(found, type) and issubclass(found, ScorerConfig)):
         raise ValueError(f"scorer {type_!r}: {path} is not a subclass of rlrules.rewards.base.ScorerConfig")
     return found
+
+
+def unpacked(value: Any) -> Any:
+    """What a column's text holds as JSON, in tables whose columns are all text; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def judge_of(resources: Resources, name: str) -> Judge:

@@ -11,7 +11,7 @@ from rlrules.errors import DataError
 from rlrules.rewards.base import Resources, ScorerConfig
 from rlrules.rewards.constraint_set import IDS, KWARGS, Constraint, constraints_of, missing_data
 from rlrules.rewards.instruction_checks import MissingData, follows, prepare, variants
-from rlrules.rewards.thought import parts_of, thought_problem
+from rlrules.rewards.thought import Parts, parts_of, thought_problem, thought_tokens
 from rlrules.types import Group, Message, Score, Scored
 
 Aggregate = Literal["fraction", "all", "weighted"]
@@ -84,7 +84,7 @@ class ConstraintsScorer:
         parts = parts_of(text)
         if problem := thought_problem(parts, self._config.think == "required"):
             nothing = dict.fromkeys((one.label for one in constraints), False)
-            return Score(0.0, "malformed", problem, _metrics(constraints, nothing), nothing)
+            return Score(0.0, "malformed", problem, _metrics(constraints, nothing, parts), nothing)
         answers = variants(parts.answer)
         if self._config.mode == "strict":
             answers = answers[:1]
@@ -98,7 +98,8 @@ class ConstraintsScorer:
             if error:
                 errors[one.label] = error
         details: dict[str, Any] = {**followed, "errors": errors} if errors else dict(followed)
-        return Score(self._value(constraints, followed), metrics=_metrics(constraints, followed), details=details)
+        metrics = _metrics(constraints, followed, parts)
+        return Score(self._value(constraints, followed), metrics=metrics, details=details)
 
     def _value(self, constraints: Sequence[Constraint], followed: Mapping[str, bool]) -> float:
         everything = float(all(followed.values()))
@@ -110,13 +111,14 @@ class ConstraintsScorer:
         return self._config.all_bonus * everything + (1 - self._config.all_bonus) * dense
 
 
-def _metrics(constraints: Sequence[Constraint], followed: Mapping[str, bool]) -> dict[str, float]:
+def _metrics(constraints: Sequence[Constraint], followed: Mapping[str, bool], parts: Parts) -> dict[str, float]:
     kinds: dict[str, list[bool]] = {}
     for one in constraints:
         kinds.setdefault(one.name, []).append(followed[one.label])
     return {
         "all": float(all(followed.values())),
         "fraction": sum(followed.values()) / len(followed),
+        "thought_tokens": float(thought_tokens(parts.thought)),
         **{f"kind/{name}": sum(flags) / len(flags) for name, flags in kinds.items()},
     }
 

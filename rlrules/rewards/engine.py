@@ -1,6 +1,7 @@
 """Runs all scorers on all groups at once, and never lets a failure become a number."""
 
 import asyncio
+import math
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, replace
@@ -13,6 +14,14 @@ from rlrules.rewards.objective_base import Objective, Outcome
 from rlrules.types import Group, Score, Scored
 
 GRACE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Deadline:
+    """So many seconds from the start, and when that is by the event loop's clock."""
+
+    seconds: float
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +90,9 @@ class RewardEngine:
                 "the event loop; let it await, or run its work in a thread"
             ) from None
 
-    async def score_async(self, groups: Sequence[Group]) -> list[ScoredGroup]:
-        """The same from any event loop."""
-        return await on_judge_loop(self._score(groups))
+    async def score_async(self, groups: Sequence[Group], deadline_s: float = math.inf) -> list[ScoredGroup]:
+        """The same from any event loop; `deadline_s` is another bound beside the recipe's."""
+        return await on_judge_loop(self._score(groups, deadline_s))
 
     def settle(self, groups: Sequence[ScoredGroup], batch: Sequence[float]) -> list[ScoredGroup]:
         """Finish what `score` made, once all groups of the batch are known on all ranks.
@@ -111,31 +120,32 @@ class RewardEngine:
         """What combines the scores."""
         return self._objective
 
-    async def _score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
-        until = asyncio.get_running_loop().time() + self._deadline_s
-        return await asyncio.gather(*(self._group(group, until) for group in groups))
+    async def _score(self, groups: Sequence[Group], deadline_s: float = math.inf) -> list[ScoredGroup]:
+        seconds = min(self._deadline_s, deadline_s)
+        deadline = _Deadline(seconds, asyncio.get_running_loop().time() + seconds)
+        return await asyncio.gather(*(self._group(group, deadline) for group in groups))
 
-    async def _group(self, group: Group, until: float) -> ScoredGroup:
+    async def _group(self, group: Group, deadline: _Deadline) -> ScoredGroup:
         first = [name for name in self._scorers if name in self._objective.first()]
-        early = await self._all(group, first, until)
+        early = await self._all(group, first, deadline)
         spared = {name: self._objective.spares(name, early) for name in self._scorers if name not in early}
-        late = await self._all(group, [name for name, reason in spared.items() if not reason], until)
+        late = await self._all(group, [name for name, reason in spared.items() if not reason], deadline)
         nothing = {name: Score.unscored(reason) for name, reason in spared.items() if reason}
         none = {name: _none(len(group.completions), score) for name, score in nothing.items()}
         found = {**early, **late, **none}
         return self._combine(group, {name: found[name] for name in self._scorers})
 
-    async def _all(self, group: Group, names: Sequence[str], until: float) -> dict[str, Scored]:
-        answers = await asyncio.gather(*(self._one(group, name, until) for name in names))
+    async def _all(self, group: Group, names: Sequence[str], deadline: _Deadline) -> dict[str, Scored]:
+        answers = await asyncio.gather(*(self._one(group, name, deadline) for name in names))
         return dict(zip(names, answers, strict=True))
 
-    async def _one(self, group: Group, name: str, until: float) -> Scored:
+    async def _one(self, group: Group, name: str, deadline: _Deadline) -> Scored:
         expected = len(group.completions)
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(deadline.until):
                 scored = await self._scorers[name].score(group)
         except TimeoutError:
-            return _none(expected, Score.unscored(f"reward {name}: no score within {self._deadline_s:g} s"))
+            return _none(expected, Score.unscored(f"reward {name}: no score within {deadline.seconds:g} s"))
         except Exception as error:
             return _none(expected, unscored(error))
         if len(scored.scores) != expected:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from rlrules.errors import DataError, RecipeError
 from rlrules.processors import pixel_bounds
-from rlrules.rewards.base import Context, PointwiseScorer, Resources, Scorer, ScorerConfig
+from rlrules.rewards.base import Context, PointwiseScorer, Resources, Scorer, ScorerConfig, unpacked
 from rlrules.rewards.boxes import Box, Size, in_box, iou, scaled
 from rlrules.rewards.gui_frames import (
     FACTOR,
@@ -44,15 +44,13 @@ class GuiConfig(ScorerConfig):
     factor: int = Field(FACTOR, ge=1, description="Patch size times merge size of the processor.")
     length: Literal["none", "dast"] = Field("none", description="Whether length counts, by the group's difficulty.")
     budget: Literal["group", "limit"] = Field(
-        "group", description="Longest answer there could be: the group's, or training.max_completion_length."
+        "group", description="For `dast`: the longest answer is the group's, or training.max_completion_length."
     )
 
     @model_validator(mode="after")
     def _bounds(self) -> "GuiConfig":
         if self.min_pixels > self.max_pixels:
             raise ValueError(f"min_pixels ({self.min_pixels}) is over max_pixels ({self.max_pixels})")
-        if self.budget == "limit" and self.length == "none":
-            raise ValueError("budget: is of `length: dast`; set that, or leave budget out")
         return self
 
     @property
@@ -110,7 +108,7 @@ class GuiConfig(ScorerConfig):
             raise DataError(f"column 'action': {action!r} is none of {', '.join(ACTIONS)}")
         if action != "click":
             return Target(action)
-        box = numbers(row.get("bbox"), 4)
+        box = numbers(unpacked(row.get("bbox")), 4)
         if box is None or box[0] > box[2] or box[1] > box[3]:
             raise DataError(f"column 'bbox': a click needs {{left, top, right, bottom}}, got {row.get('bbox')!r}")
         found = (box[0], box[1], box[2], box[3])

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from rlrules.rewards.base import unpacked
 from rlrules.rewards.boxes import Size
 
 Frame = Literal["resized", "original", "normalized_1000"]
@@ -62,7 +63,7 @@ def numbers(value: Any, count: int) -> tuple[float, ...] | None:
 
 def size_of(row: Mapping[str, Any], column: str) -> Size | None:
     """A row's {width, height}; None where it is no two numbers over 0."""
-    found = numbers(row.get(column), 2)
+    found = numbers(unpacked(row.get(column)), 2)
     return (found[0], found[1]) if found and min(found) > 0 else None
 
 

@@ -1,15 +1,16 @@
 """Checkers of `if-verifiable` that are made over: they draw nothing that was given, and do no work twice."""
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 _LETTERS = "keywords:letter_frequency"
 _SPAN = "repeat:repeat_span"
+_SENTENCES = "length_constraints:number_sentences"
 _CAPITALS = "change_case:capital_word_frequency"
 DETECTING = ("language:response_language", "change_case:english_capital", "change_case:english_lowercase")
 # Enough texts for a rollout, with the variants that loose checks look at; sentences are shorter.
-_LANGUAGES_KEPT, _SENTENCES_KEPT = 16384, 65536
+_LANGUAGES_KEPT, _PARTS_KEPT = 16384, 65536
 
 
 def mended(found: Mapping[str, Any], reference_rng: bool) -> dict[str, Any]:
@@ -26,6 +27,8 @@ def mended(found: Mapping[str, Any], reference_rng: bool) -> dict[str, Any]:
         made[_LETTERS] = _literal(found[_LETTERS])
     if _CAPITALS in found:
         made[_CAPITALS] = _by_sentence(found[_CAPITALS])
+    if _SENTENCES in found:
+        made[_SENTENCES] = _counting_once(found[_SENTENCES])
     if all(name in found for name in DETECTING):
         made |= zip(DETECTING, _with_one_detection(*(found[name] for name in DETECTING)), strict=True)
     return made
@@ -86,7 +89,32 @@ def _with_one_detection(language: Any, capitals: Any, lowercase: Any) -> list[An
     return [Language, Capitals, Lowercase]
 
 
-@lru_cache(maxsize=_SENTENCES_KEPT)
+@cache
+def _punkt() -> Any:
+    """NLTK's sentence tokenizer, which looks once at each place where a sentence may end.
+
+    Most of them stand in all variants of an answer, and what it makes of one hangs on the words around it alone.
+
+    Raises:
+        LookupError: NLTK's data is not there.
+    """
+    from nltk.tokenize import PunktTokenizer
+
+    tokenizer = PunktTokenizer("english")
+    tokenizer.text_contains_sentbreak = lru_cache(maxsize=_PARTS_KEPT)(tokenizer.text_contains_sentbreak)
+    return tokenizer
+
+
+def _counting_once(sentences: Any) -> Any:
+    class CountingOnce(sentences):  # type: ignore[misc]
+        def check_following(self, value: str) -> bool:
+            few = len(_punkt().tokenize(value)) < self._num_sentences_threshold
+            return bool(few if self._comparison_relation == "less than" else not few)
+
+    return CountingOnce
+
+
+@lru_cache(maxsize=_PARTS_KEPT)
 def _capital_words(sentence: str) -> int:
     """Words of one sentence that are all capitals, as NLTK takes it apart."""
     import nltk
@@ -99,11 +127,16 @@ def _by_sentence(words: Any) -> Any:
         """Takes each sentence apart once: most of them stand in all variants of an answer."""
 
         def check_following(self, value: str) -> bool:
-            import nltk
-
-            count = sum(map(_capital_words, nltk.sent_tokenize(value)))
+            count = sum(map(_capital_words, _punkt().tokenize(value)))
             return bool(
                 count < self._frequency if self._comparison_relation == "less than" else count >= self._frequency
             )
 
     return BySentence
+
+
+def forget() -> None:
+    """Forget all that is known of texts, as if none had been checked."""
+    _language.cache_clear()
+    _capital_words.cache_clear()
+    _punkt().text_contains_sentbreak.cache_clear()

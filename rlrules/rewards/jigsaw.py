@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 
-from rlrules.rewards.base import Context, PointwiseScorer, Resources, ScorerConfig
+from rlrules.rewards.base import Context, PointwiseScorer, Resources, ScorerConfig, unpacked
 from rlrules.rewards.boxes import iou
 from rlrules.rewards.jigsaw_answers import (
     KINDS,
@@ -90,7 +90,7 @@ def judged(found: Answer, row: Mapping[str, Any], accuracy: Accuracy = "fraction
         row: Its question; nothing of it is changed.
         accuracy: How a whole arrangement, or a box, is counted.
     """
-    right = row["answer"]
+    right = right_answer(row)
     if found.value is None:
         return 0.0, False
     kind = KINDS[row["question"]]
@@ -102,7 +102,7 @@ def judged(found: Answer, row: Mapping[str, Any], accuracy: Accuracy = "fraction
         return (float(whole) if accuracy == "exact" else patch_score(found.value, right)), whole
     if kind == "box":
         assert isinstance(found.value, tuple)
-        width, height = row["image_size"]
+        width, height = unpacked(row["image_size"])
         overlap = iou(found.value, [part * side for part, side in zip(right, (width, height) * 2, strict=True)])
         hit = overlap > HIT
         return (float(hit) if accuracy == "exact" else overlap), hit
@@ -110,9 +110,17 @@ def judged(found: Answer, row: Mapping[str, Any], accuracy: Accuracy = "fraction
     return float(same), same
 
 
+def right_answer(row: Mapping[str, Any]) -> Any:
+    """A row's right answer: indices, a letter, an index or a box, as themselves or as JSON.
+
+    A table of questions of several types has text in this column: no other type holds them all.
+    """
+    return row["answer"] if KINDS[row["question"]] == "letter" else unpacked(row["answer"])
+
+
 def option_count(row: Mapping[str, Any]) -> int:
     """How many letters a row offers: as many as `options`, or as its question has without that column."""
-    options = row.get("options")
+    options = unpacked(row.get("options"))
     if options is not None:
         return int(options) if isinstance(options, int) else len(options)
     if row["question"] == "multiple":
@@ -122,9 +130,10 @@ def option_count(row: Mapping[str, Any]) -> int:
 
 def row_problem(row: Mapping[str, Any]) -> str:
     """Why a row is no jigsaw question with its right answer, in words; empty where it is."""
-    question, right = row["question"], row["answer"]
+    question = row["question"]
     if question not in KINDS:
         return f"`question` is {question!r}; known are {_QUESTIONS}"
+    right = right_answer(row)
     for side in ("m", "n"):
         if type(row[side]) is not int or row[side] < 1:
             return f"`{side}` is {row[side]!r}, no count of pieces"
@@ -142,7 +151,7 @@ def row_problem(row: Mapping[str, Any]) -> str:
 
 
 def _letter_problem(row: Mapping[str, Any]) -> str:
-    options = row.get("options")
+    options = unpacked(row.get("options"))
     counted = options is None or (type(options) is int) or isinstance(options, list | tuple | str)
     if not counted or not 2 <= option_count(row) <= len(LETTERS):
         return f"`options` is {options!r}: expected the options, or how many there are, from 2 to {len(LETTERS)}"
@@ -151,7 +160,7 @@ def _letter_problem(row: Mapping[str, Any]) -> str:
 
 
 def _box_problem(row: Mapping[str, Any]) -> str:
-    right, size = row["answer"], row.get("image_size")
+    right, size = right_answer(row), unpacked(row.get("image_size"))
     if (
         not _numbers(right, 4)
         or not all(0 <= part <= 1 for part in right)

@@ -12,6 +12,7 @@ file and imports nothing of this package, so that it starts fast whatever the tr
 import contextlib
 import json
 import logging
+import os
 import re
 import resource
 import signal
@@ -52,6 +53,8 @@ def main() -> None:
     _bound_memory()
     seconds = float(sys.argv[1])
     _say({"ready": True})
+    # Nobody reads what is complained of from here on, and a pipe that is full would stop the work.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     for line in sys.stdin:
         truth, answer = map(_plain, json.loads(line))
         # The default action of this signal is the kernel's: it needs no interpreter to come round.

@@ -20,6 +20,8 @@ from rlrules.errors import DataError, RlrulesError
 DEADLINE_S = 2.0
 """CPU seconds for one comparison, from when it begins: how busy the machine is decides nothing."""
 WALL_S = 60.0
+LONGEST = 4096
+"""Characters of an answer past which it is no number or expression, unless the right one is as long."""
 WORKERS = 2
 _WORKER = Path(__file__).with_name("math_worker.py")
 
@@ -58,6 +60,8 @@ async def same_number(truth: str, answer: str) -> Same:
     """
     if (plain := same_plain(truth, answer)) is not None:
         return Same(plain)
+    if len(answer) > max(LONGEST, 2 * len(truth)):
+        return Same(False, f"is too long to be a number or an expression: {len(answer)} characters")
     return await asyncio.get_running_loop().run_in_executor(_threads(os.getpid()), _compared, truth, answer)
 
 

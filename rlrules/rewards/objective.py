@@ -26,6 +26,10 @@ class WeightedSumConfig(ObjectiveConfig):
         """The weighted ones."""
         return self.weights
 
+    def group_problem(self, size: int) -> str:
+        """One completion alone has nothing to be standardised within."""
+        return "normalize: group needs groups of 2 or more" if self.normalize == "group" and size < 2 else ""
+
     def build(self) -> "WeightedSum":
         """Make the objective."""
         return WeightedSum(self.weights, self.normalize == "group")

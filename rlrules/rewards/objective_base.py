@@ -100,6 +100,10 @@ class ObjectiveConfig(BaseModel):
         """Names of the rewards that the objective reads."""
         raise NotImplementedError  # pragma: no cover
 
+    def group_problem(self, size: int) -> str:
+        """Why rewards of groups of `size` completions mean nothing, in words; empty where they do."""
+        return ""
+
     def optional(self) -> Collection[str]:
         """Rewards among these without which a completion still has one, whatever their own sections say."""
         return ()

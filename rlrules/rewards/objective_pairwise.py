@@ -37,6 +37,10 @@ class PairwiseConfig(ObjectiveConfig):
         """The weighted ones."""
         return self.weights
 
+    def group_problem(self, size: int) -> str:
+        """One completion alone has no place in a ranking."""
+        return "type: pairwise needs groups of 2 or more" if size < 2 else ""
+
     def build(self) -> "Pairwise":
         """Make the objective."""
         return Pairwise(self.weights, self.normalize, self.eps)

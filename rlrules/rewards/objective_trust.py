@@ -52,6 +52,10 @@ class TrustConfig(ObjectiveConfig):
         """Thinking."""
         return (self.thinking,)
 
+    def group_problem(self, size: int) -> str:
+        """What thinking is worth is seen in how it goes with the outcomes of a group."""
+        return "type: trust needs groups of 2 or more" if size < 2 else ""
+
     def build(self) -> "Trust":
         """Make the objective."""
         return Trust(self)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from rlrules.errors import DataError
 from rlrules.rewards import graders
-from rlrules.rewards.base import Context, PointwiseScorer, Resources, ScorerConfig
+from rlrules.rewards.base import Context, PointwiseScorer, Resources, ScorerConfig, unpacked
 from rlrules.rewards.numeric import same_number
 from rlrules.rewards.tagged import ANSWER, read_tagged
 from rlrules.types import Completion, Score
@@ -104,7 +104,7 @@ def truth_of(value: object) -> str:
 
 def options_of(row: Mapping[str, Any]) -> list[str]:
     """The options' texts, where the row has them."""
-    options = row.get(OPTIONS)
+    options = unpacked(row.get(OPTIONS))
     return [str(option) for option in options] if isinstance(options, list | tuple) else []
 
 

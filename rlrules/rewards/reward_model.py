@@ -15,7 +15,7 @@ from rlrules.judges.http import ServerFields, Servers
 from rlrules.judges.templates import encodable
 from rlrules.models import resolve_model
 from rlrules.rewards.base import Resources, ScorerConfig, unscored
-from rlrules.types import Group, Message, Score, Scored
+from rlrules.types import Completion, Group, Message, Score, Scored
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -68,6 +68,9 @@ class RewardModelConfig(ScorerConfig, ServerFields):
         return float(mean), float(std)
 
 
+_HELLO = Group(({"role": "user", "content": "Hello"},), (Completion("Hello.", 1),))
+
+
 class Classifier(Protocol):
     """Gives a logit to each of N tokenised conversations."""
 
@@ -98,6 +101,12 @@ class RewardModelScorer:
         fitting = [ids for ids in tokenised if len(ids) <= self._conversations.max_length]
         logits = iter(await self._classifier.logits(fitting) if fitting else [])
         return Scored(tuple(self._score(ids, logits.__next__) for ids in tokenised))
+
+    async def ping(self) -> None:
+        """Score a conversation of a few words; raises where the classifier does not answer."""
+        [score] = (await self.score(_HELLO)).scores
+        if score.value is None:
+            raise ModelError(f"the reward model does not answer: {score.reason}")
 
     def _score(self, ids: list[int], next_logit: Callable[[], float | BaseException]) -> Score:
         if len(ids) > self._conversations.max_length:

@@ -38,6 +38,7 @@ class ThinkingConfig(ScorerConfig):
 
     type: Literal["thinking"] = "thinking"
     judge: str = Field(description="The recipe's judge that grades.")
+    probed: bool = Field(True, description="Refuse to train with a judge that grades nonsense as high as sense.")
 
     def judge_names(self) -> tuple[str, ...]:
         """The judge."""
@@ -49,6 +50,8 @@ class ThinkingConfig(ScorerConfig):
 
     async def probe(self, judges: Mapping[str, Judge]) -> str:
         """Sound reasoning must get a higher grade than nonsense."""
+        if not self.probed:
+            return ""
         judge = judges[self.judge]
         sound, unsound = [await grade_thinking(judge, PROBE, (), thought) for thought in (SOUND, UNSOUND)]
         for graded in (sound, unsound):

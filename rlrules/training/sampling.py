@@ -85,11 +85,12 @@ class DomainSampler:
         """The signal of each completion that has one; an unscored completion says nothing."""
         found: list[Signal] = []
         for group in groups if self._signal else ():
-            domain = str(group.group.row[self._column])
+            domain = group.group.row.get(self._column)
             for score in group.scored[self._signal].scores:
-                if score.value is not None:
+                # Held-out rows may be without a domain; of those to train on it is checked.
+                if score.value is not None and domain is not None:
                     value = score.metrics[self._signal_metric] if self._signal_metric else score.value
-                    found.append(Signal(domain, value, score.status == "malformed"))
+                    found.append(Signal(str(domain), value, score.status == "malformed"))
         return found
 
     def learn(self, signals: Iterable[Signal]) -> dict[str, float]:

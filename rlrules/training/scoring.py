@@ -122,9 +122,8 @@ class BatchScorer:
             self._engine.learn(everywhere)
         log_metric("time/scoring_s", time.monotonic() - started)
         _log_scores(scored, log_metric)
-        if self._sampler is not None and batch.mode == "train":
-            for name, value in self._sampler.learn(gather_object(self._sampler.signals(scored))).items():
-                log_metric(name, value)
+        if self._sampler is not None:
+            _log_domains(self._sampler, scored, batch.mode, log_metric)
         for name, judge in self._judges.items():
             _log_usage(name, judge.usage.since(before[name]), log_metric)
         self._log_completions(scored, batch.mode)
@@ -198,6 +197,18 @@ def _log_scores(groups: Sequence[ScoredGroup], log_metric: LogMetric) -> None:
             log_metric(f"objective/{key}", value)
         for blank in group.blanked:
             log_metric("unscored", float(blank))
+
+
+def _log_domains(sampler: DomainSampler, scored: Sequence[ScoredGroup], mode: str, log_metric: LogMetric) -> None:
+    """Let the sampler learn from training; of held-out prompts their mean by domain is logged alone."""
+    signals = sampler.signals(scored)
+    if mode == "train":
+        for name, value in sampler.learn(gather_object(signals)).items():
+            log_metric(name, value)
+        return
+    for signal in signals:
+        log_metric(f"domains/{signal.domain}/reward", signal.value)
+        log_metric(f"domains/{signal.domain}/malformed", float(signal.malformed))
 
 
 def _log_usage(name: str, used: Usage, log_metric: LogMetric) -> None:

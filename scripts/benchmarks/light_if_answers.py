@@ -44,7 +44,7 @@ def scored_answers(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from rlrules.data.constraints import ConstraintsConfig
+    from rlrules.data.constraints import ConstraintPromptsConfig
     from rlrules.models import resolve_model
     from rlrules.recipe.load import load_recipe
     from rlrules.recipe.schema import GrpoRecipe
@@ -52,7 +52,9 @@ def scored_answers(
     from rlrules.types import Completion, Group
 
     loaded = load_recipe(recipe).of(GrpoRecipe).recipe
-    assert loaded.model is not None and loaded.data is not None and isinstance(loaded.data.eval, ConstraintsConfig)
+    assert (
+        loaded.model is not None and loaded.data is not None and isinstance(loaded.data.eval, ConstraintPromptsConfig)
+    )
     source = str(folder) if folder else resolve_model(loaded.model.name)
     tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(source, dtype=loaded.model.dtype).eval()

@@ -7,14 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.common import EMBEDDED
-from benchmarks.turns import Turn, interleaved, tell_ratio
+from benchmarks.turns import WARMING, Turn, interleaved, tell_ratio
 
 
 def overhead(pairs: Annotated[int, typer.Option(help="Pairs of steps.")] = 20) -> None:
     """CPU seconds of a step: our trainer against stock GRPOTrainer with the same function, taking turns."""
+    steps = pairs + WARMING
     with tempfile.TemporaryDirectory() as folder:
-        seconds = interleaved(lambda turn: _trainers(Path(folder), pairs + 2, turn), ("ours", "stock"), pairs + 2)
-    tell_ratio(seconds["ours"], seconds["stock"], ("ours", "stock"))
+        seconds = interleaved(lambda turn: _trainers(Path(folder), steps, turn), ("ours", "stock"), steps)
+    tell_ratio(seconds["ours"][WARMING:], seconds["stock"][WARMING:], ("ours", "stock"))
 
 
 def _trainers(folder: Path, steps: int, turn: Turn) -> list[Any]:

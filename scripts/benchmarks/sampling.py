@@ -33,7 +33,7 @@ def sampling(
     target: Annotated[float, typer.Option(help="Mean accuracy over domains that is to be reached.")] = 0.9,
     transfer: Annotated[float, typer.Option(help="How much of a domain's progress every other one makes.")] = 0.0,
     stuck: Annotated[bool, typer.Option(help="ar_lsat cannot be learned, and does not count in the mean.")] = False,
-    seeds: Annotated[int, typer.Option(help="Runs of each way.")] = 20,
+    seeds: Annotated[int, typer.Option(help="Runs of each way.")] = 12,
 ) -> None:
     """Generated tokens until the mean accuracy is reached, by the package's own sampler.
 

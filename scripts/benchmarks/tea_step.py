@@ -1,5 +1,6 @@
 """The cost of TEA."""
 
+import json
 import resource
 import statistics
 import subprocess
@@ -11,26 +12,36 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.common import EMBEDDED
-from benchmarks.turns import Turn, interleaved, tell_ratio
+from benchmarks.turns import WARMING, Turn, interleaved, tell_ratio
 
 NAMES = ("tea", "grpo")
 TOKENS = 32
 
 
 def tea_step(
-    pairs: Annotated[int, typer.Option(help="Pairs of steps.")] = 20,
+    pairs: Annotated[int, typer.Option(help="Pairs of steps to measure; 0: none.")] = 20,
     processes: Annotated[int, typer.Option(help="Processes of each kind whose peak memory is measured.")] = 3,
     memory_of: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """CPU seconds and peak memory of a step with TEA over those of the same step without, at a fixed length."""
+    """CPU seconds and peak memory of a step with TEA over those of the same step without, at a fixed length.
+
+    Pairs are kept in runs/tea_step.jsonl and told together, so that they can be measured in pieces.
+    """
     if memory_of is not None:
         _alone(memory_of)
         return
+    measured = Path("runs/tea_step.jsonl")
     if pairs:
         with tempfile.TemporaryDirectory() as folder:
-            seconds = interleaved(lambda turn: [_trainer(Path(folder), n, pairs + 2, turn) for n in NAMES], NAMES,
-                                  pairs + 2)  # fmt: skip
-        tell_ratio(seconds["tea"], seconds["grpo"], NAMES)
+            steps = pairs + WARMING
+            seconds = interleaved(lambda turn: [_trainer(Path(folder), n, steps, turn) for n in NAMES], NAMES, steps)
+        measured.parent.mkdir(exist_ok=True)
+        with measured.open("a") as file:
+            for pair in list(zip(*(seconds[name] for name in NAMES), strict=True))[WARMING:]:
+                file.write(json.dumps(pair) + "\n")
+    if measured.exists():
+        every = [json.loads(line) for line in measured.read_text().splitlines()]
+        tell_ratio([pair[0] for pair in every], [pair[1] for pair in every], NAMES)
     peaks: dict[str, list[float]] = {name: [] for name in NAMES}
     for _ in range(processes):
         for name in NAMES:

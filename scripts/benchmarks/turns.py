@@ -7,6 +7,9 @@ from typing import Any
 
 Turn = Callable[[str], Any]
 
+WARMING = 2
+"""Steps of each that warm caches and allocators, and do not count."""
+
 
 def interleaved(make: Callable[[Turn], Sequence[Any]], names: Sequence[str], steps: int) -> dict[str, list[float]]:
     """CPU seconds of every step of every trainer, each in a thread of its own.
@@ -48,8 +51,7 @@ def tell_ratio(first: Sequence[float], second: Sequence[float], names: tuple[str
     """Print the median ratio of steps that took turns, with its bootstrap interval."""
     import numpy as np
 
-    # The first two steps of each warm caches and allocators.
-    above, below = np.array(first[2:]), np.array(second[2:])
+    above, below = np.array(first), np.array(second)
     ratios = above / below
     draws = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
     low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])

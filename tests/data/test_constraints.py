@@ -16,11 +16,11 @@ from rlrules.data.constraint_conflicts import contradiction
 from rlrules.data.constraint_families import FAMILIES
 from rlrules.data.constraint_filters import Contamination, split_of
 from rlrules.data.constraint_synthesis import Synthesis, SynthesisConfig
-from rlrules.data.constraints import ConstraintsConfig
+from rlrules.data.constraints import ConstraintPromptsConfig
 from rlrules.errors import DataError, JudgeError
 from rlrules.judges import Answer, JudgeFailure, Question
 from rlrules.rewards.constraint_set import constraints_of
-from rlrules.rewards.constraints import ConstraintsConfig as ConstraintsReward
+from rlrules.rewards.constraints import ConstraintsConfig
 from tests.fakes.judge import Reply, scripted_judge
 
 pytest.importorskip("if_verifiable", reason="if-verifiable is not installed: pip install 'rlrules[ifeval]'")
@@ -40,7 +40,7 @@ def seeds(folder: Path, count: int = 12) -> str:
 
 
 def rows(folder: Path, count: int = 12, **fields: Any) -> Sequence[Any]:
-    return ConstraintsConfig(path=seeds(folder, count), **fields).load(lambda text: 0).rows
+    return ConstraintPromptsConfig(path=seeds(folder, count), **fields).load(lambda text: 0).rows
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -213,7 +213,7 @@ def test_without_a_model(tmp_path: Path) -> None:
     assert counts["prompts"] == 4 and counts["left out: in a benchmark"] in (1, 2)
     whole(tmp_path, counts)
     for row in read(tmp_path, "prompts"):
-        assert ConstraintsReward().row_problem(row) == "" and len(row["instruction_id_list"]) == 2
+        assert ConstraintsConfig().row_problem(row) == "" and len(row["instruction_id_list"]) == 2
     assert "split" not in json.loads((tmp_path / "out" / "manifest.json").read_text())
 
 

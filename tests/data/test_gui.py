@@ -124,6 +124,8 @@ def test_what_is_asked(tmp_path: Path) -> None:
     assert "<answer>[{'action': 'click', 'bbox': [left, top, right, bottom]}]</answer>" in question(row)
     assert "100 wide and 200 high" in question(row)
     assert "thousandths" in question(load(path, frame="normalized_1000")[0])
+    [back] = load(path, actions=["navigate_back"])
+    assert "[{'action': 'navigate_back'}]" in question(back) and "say where" not in question(back)
 
 
 def test_a_reward_that_reads_something_else_than_is_asked_is_told(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Selecting steps for a GUI agent: what is sound, what is hard, what is of every kind, and that nothing is lost."""
 
 import asyncio
+import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from rlrules.data.gui_select import Candidate, GuiSelectConfig, GuiSelection, di
 from rlrules.errors import DataError, JudgeError
 from rlrules.judges import JudgeFailure, Question
 from tests.fakes.judge import Reply, scripted_judge
+from tests.fakes.openai_server import FakeServer
 
 BOX = [10, 10, 50, 50]
 
@@ -66,7 +69,7 @@ def config(tmp_path: Path) -> dict[str, Any]:
 def asked_for(question: Question) -> str:
     [message] = question.messages
     picture, text = message["content"]
-    assert picture["type"] == "image" and Path(picture["reference"]).is_file()  # type: ignore[index]
+    assert picture["image_url"]["url"].startswith("data:image/png;base64,")  # type: ignore[index]
     return str(text["text"].split("\n")[1])  # type: ignore[index]
 
 
@@ -209,6 +212,28 @@ def test_pictures_of_a_data_set_become_files(config: dict[str, Any], tmp_path: P
     [line] = map(json.loads, (tmp_path / "out/selected.jsonl").open())
     with Image.open(line["img_filename"]) as image:
         assert image.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_a_served_model_sees_the_screenshots(config: dict[str, Any], tmp_path: Path) -> None:
+    def answer(request: dict[str, Any]) -> str:
+        [message] = request["messages"]
+        picture, text = message["content"]
+        url = picture["image_url"]["url"]
+        with Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))) as image:
+            assert image.size == (100, 200)
+        # "right" is what the step of that name asks for, anything else is wrong.
+        place = [20, 20] if "do right" in text["text"] else [99, 199]
+        return f"<think>x</think><answer>[{{'action': 'click', 'coordinate': {place}}}]</answer>"
+
+    with FakeServer(answer) as server:
+        config["judge"] |= {"urls": [server.url], "retries": 0, "timeout_s": 10}
+        (tmp_path / "config.yaml").write_text(json.dumps(config))
+        command = ["data", "gui-select", str(tmp_path / "config.yaml"), "keep=3", "-o", str(tmp_path / "out")]
+        result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "3 steps ->" in result.output and "answered rightly" in result.output
+    assert len(ids(tmp_path / "out/selected.jsonl")) == 3
+    assert "phones:right" not in ids(tmp_path / "out/selected.jsonl")
 
 
 def test_a_dry_run_asks_nothing(config: dict[str, Any], tmp_path: Path) -> None:

@@ -143,6 +143,8 @@ def test_images_stay_references_in_rows_and_go_to_the_judge_as_urls(tmp_path: Pa
     _, questions = build(tmp_path, [{"prompt": prompt, "completion": completion("worth 0.9")}], held_out=0)
     content: Any = questions[0].messages[1]["content"]
     assert content[0]["image_url"]["url"].startswith("data:image/png;base64,")
+    with pytest.raises(DataError, match="row 1: holds an image, and fine-tuning reads text alone"):
+        conversation_rows(None, FileConversationsConfig(path=str(tmp_path / "out/train.jsonl")).load(len), None)
     (row,) = lines(tmp_path, "train")
     assert row["prompt"][1]["content"][0] == part and row["prompt"][1]["content"][1] == content[1]
 

@@ -165,6 +165,13 @@ def test_each_gate_says_why(tmp_path: Path, text: str, outcome: str, problem: st
     assert (row["outcome"], row["problem"], row["completion"]) == (outcome, problem, text)
 
 
+def test_a_model_that_does_not_think(tmp_path: Path) -> None:
+    open_gates = {"min_thought": 0, "preview": 0, "self_check": False}
+    found, _ = build(tmp_path, lambda question: "Six words are enough for this.", samples=1, **open_gates)
+    assert found.accepted == 1
+    assert read(tmp_path, "accepted")[0]["completion"] == "Six words are enough for this."
+
+
 def test_the_fluency_gate(tmp_path: Path) -> None:
     def grade(question: Question) -> Reply:
         text = str(question.messages[0]["content"])

@@ -85,40 +85,50 @@ def assert_closed_form(found: list[dict[str, Any]], prompts: int) -> None:
             smoothed[domain] = 0.5 * smoothed[domain] + 0.5 * sum(scores) / len(scores)
 
 
-def test_weights_follow_the_closed_form_and_survive_a_kill(tmp_path: Path, policy: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    code, output = run(whole, recipe(whole, policy, max_steps=40))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, policy: Path) -> list[dict[str, Any]]:
+    """The rollouts of a run on one rank that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    code, output = run(folder, recipe(folder, policy, max_steps=40))
     assert code == 0, output
-    expected = rollouts(whole)
-    assert [rollout["step"] for rollout in expected] == list(range(1, 40, 2))
-    assert_closed_form(expected, prompts=8)
-    assert len({rollout["hard/weight"] for rollout in expected[:4]}) == 4
+    return rollouts(folder)
 
-    killed = recipe(broken, policy, max_steps=40)
-    process = start(broken, killed)
-    wait_for(broken / "runs/run/checkpoints/checkpoint-4/complete", process)
+
+def of_domains(rollout: dict[str, Any], part: str = "") -> dict[str, Any]:
+    return {key: value for key, value in rollout.items() if "/" in key and key.endswith(part)}
+
+
+def test_weights_follow_the_closed_form(whole: list[dict[str, Any]]) -> None:
+    assert [rollout["step"] for rollout in whole] == list(range(1, 40, 2))
+    assert_closed_form(whole, prompts=8)
+    assert len({rollout["hard/weight"] for rollout in whole[:4]}) == 4
+
+
+def test_killed_and_resumed_draws_the_same(tmp_path: Path, policy: Path, whole: list[dict[str, Any]]) -> None:
+    killed = recipe(tmp_path, policy, max_steps=40)
+    process = start(tmp_path, killed)
+    checkpoint = tmp_path / "runs/run/checkpoints/checkpoint-4"
+    wait_for(checkpoint / "complete", process)
     kill(process)
-    assert not (broken / "runs/run/model").exists(), "the run was over before it was killed"
-    assert json.loads((broken / "runs/run/checkpoints/checkpoint-4/states.json").read_text())["sampling"]["drawn"]
-    code, output = run(broken, killed, "--resume", "auto")
+    assert not (tmp_path / "runs/run/model").exists(), "the run was over before it was killed"
+    assert json.loads((checkpoint / "states.json").read_text())["sampling"]["rollouts"] == 2
+    code, output = run(tmp_path, killed, "--resume", "auto")
     assert code == 0, output
     assert "going on from" in output
-    for was, now in zip(expected, rollouts(broken), strict=True):
+    for was, now in zip(whole, rollouts(tmp_path), strict=True):
         assert now["prompts"] == was["prompts"]
-        assert {key: now[key] for key in now if key.endswith("/weight")} == {
-            key: was[key] for key in was if key.endswith("/weight")
-        }
+        assert of_domains(now, "/weight") == of_domains(was, "/weight")
 
 
-def test_two_ranks_draw_what_one_rank_draws(tmp_path: Path, policy: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert run(one, recipe(one, policy, max_steps=4, save_steps=4))[0] == 0
-    halved = recipe(two, policy, max_steps=4, save_steps=4, per_device_train_batch_size=4)
-    code, output = run(two, halved, ranks=2)
+def test_two_ranks_draw_what_one_rank_draws(tmp_path: Path, policy: Path, whole: list[dict[str, Any]]) -> None:
+    halved = recipe(tmp_path, policy, max_steps=4, per_device_train_batch_size=4)
+    code, output = run(tmp_path, halved, ranks=2)
     assert code == 0, output
-    assert_closed_form(rollouts(two), prompts=8)
-    for was, now in zip(rollouts(one), rollouts(two), strict=True):
+    made = rollouts(tmp_path)
+    assert len(made) == 2
+    assert_closed_form(made, prompts=8)
+    for was, now in zip(whole, made, strict=False):
         # Rank-major order is the drawn order, and the two completions of a prompt stand together.
         assert now["prompts"] == was["prompts"]
         assert now["prompts"][::2] == now["prompts"][1::2]
-        assert {key: now[key] for key in now if "/" in key} == {key: was[key] for key in was if "/" in key}
+        assert of_domains(now) == of_domains(was)

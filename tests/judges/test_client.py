@@ -125,7 +125,7 @@ async def test_free_text_schema_and_a_thought_apart(connect: Connect, name: str)
         (Faults(error_share=1), "connection", "status 500"),
         (Faults(refuse=True), "connection", "status 429"),
         (Faults(drop_share=1), "connection", "disconnected"),
-        (Faults(malformed_share=1), "empty", "OpenAI-compatible"),
+        (Faults(malformed_share=1), "empty", "not an answer"),
         (Faults(hang_share=1), "timeout", "no answer within 0.5 s"),
     ],
 )

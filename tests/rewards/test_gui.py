@@ -181,11 +181,21 @@ def test_rows_of_other_actions_need_no_place() -> None:
     assert GuiConfig(frame="original").row_problem({"action": "click", "bbox": [0, 0, 1, 1]}) == ""
 
 
+def test_columns_of_text_hold_json() -> None:
+    row = ROW | {"bbox": json.dumps(ROW["bbox"]), "image_size": "[2800, 2800]", "resized_size": "[1400.0, 1400]"}
+    inside, outside = scores(row, thought(CLICK.replace("1000, 100", "500, 60")), thought(CLICK))
+    assert (inside.value, outside.value) == (3, 2)
+    # An answer's coordinate is read as it is written.
+    assert scores(row, thought("[{'action': 'click', 'coordinate': '[500, 60]'}]"))[0].value == 2
+
+
+def test_a_budget_without_length_does_nothing() -> None:
+    assert scores(ROW, thought(CLICK), length="none", budget="limit")[0].value == 3
+
+
 def test_fields_that_do_not_fit() -> None:
     with pytest.raises(ValidationError, match=r"min_pixels \(10\) is over max_pixels \(5\)"):
         GuiConfig(min_pixels=10, max_pixels=5)
-    with pytest.raises(ValidationError, match="budget: is of `length: dast`"):
-        GuiConfig(budget="limit")
     with pytest.raises(RecipeError, match=r"budget: limit needs training\.max_completion_length"):
         build(length="dast", budget="limit")
 

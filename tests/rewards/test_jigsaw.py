@@ -111,6 +111,22 @@ def test_a_rows_answer_is_read_only() -> None:
     assert right == [0.1, 0.2, 0.5, 0.6]
 
 
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        (FULL | {"answer": "[4, 2, 1, 3]"}, "4 2 1 3"),
+        (SINGLE | {"answer": "3"}, "3"),
+        (BOX | {"answer": "[0.1, 0.2, 0.5, 0.6]", "image_size": "[100, 100]"}, "10,20,50,60"),
+        (PAIR | {"options": '["above", "below"]'}, "B"),
+    ],
+)
+def test_columns_of_text_hold_json(row: dict[str, Any], answer: str) -> None:
+    assert JigsawConfig().row_problem(row) == ""
+    assert scored(tagged(answer), row).value == 1.5
+    # As many letters as options, not as the text has signs.
+    assert scored(tagged("C"), row).value == 0
+
+
 def test_letters_are_those_that_are_offered() -> None:
     assert scored(tagged("C"), MULTIPLE).value == 1.5
     assert scored(tagged("E"), MULTIPLE).value == 0

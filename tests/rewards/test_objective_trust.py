@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from rlrules.errors import TrainingError
 from rlrules.rewards.advantages import advantages
 from rlrules.rewards.engine import RewardEngine, ScoredGroup, totals
 from rlrules.rewards.objective_trust import MEMORY, SPARED, Trust, TrustConfig
-from rlrules.rewards.trust import coefficient
+from rlrules.rewards.trust import coefficient, sides
 from rlrules.types import Completion, Group, Progress, Score, Scored
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/trust_grpo.json").read_text("utf-8"))
@@ -139,6 +140,29 @@ def test_why_saturated_groups_get_none_of_it() -> None:
     for size, expected in told["first_advantage"]:
         rewards = [o + size * t for o, t in zip(told["outcome"], told["thinking"], strict=True)]
         assert normalised(rewards, GOLDEN["advantage_epsilon"])[0] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("correct", GOLDEN["noise"]["mean_gamma"])
+def test_a_judge_of_pure_noise_keeps_most_of_its_weight(correct: str) -> None:
+    told, groups = GOLDEN["noise"], 4000
+    shares = np.array(told["levels"]) / sum(told["levels"])
+    grades = np.random.default_rng(0).choice(np.arange(11) / 10, p=shares, size=(groups, told["group"]))
+    outcomes = (np.arange(told["group"]) < int(correct)).astype(float)
+    gammas = np.array([sides(outcomes, row).gamma for row in grades])
+    assert gammas.mean() == pytest.approx(told["mean_gamma"][correct], abs=4 * gammas.std() / groups**0.5)
+    low, high = told["share_below_one"]
+    assert low - 0.03 < (gammas < 1 - 1e-12).mean() < high + 0.03
+
+
+@pytest.mark.parametrize("correct", GOLDEN["noise"]["slopes"])
+def test_what_one_grade_moves_an_advantage_by(correct: str) -> None:
+    outcomes = [1.0] * int(correct) + [0.0] * (8 - int(correct))
+    for step, expected in zip((0, 1500), GOLDEN["noise"]["slopes"][correct], strict=True):
+        size = coefficient(0.3, step, 1500)
+        # All graded alike but the last, a wrong one, and by next to nothing: the spread stays that of the outcomes.
+        nudged = [outcome + size * (0.5 + 1e-6 * (place == 7)) for place, outcome in enumerate(outcomes)]
+        found = normalised(nudged, 0)
+        assert (found[7] - found[6]) / 1e-6 == pytest.approx(expected, abs=6e-4)
 
 
 @given(st.lists(st.tuples(UNIT, UNIT, st.booleans()), min_size=2, max_size=8), st.integers(1, 1500))

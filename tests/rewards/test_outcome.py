@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,38 @@ def test_free_form_is_rouge_s_own_on_ascii() -> None:
     scores = RougeScorer(["rouge1", "rouge2", "rougeL"], use_stemmer=True).score(truth, answer)
     expected = sum(score.fmeasure for score in scores.values()) / 3
     assert 0 < expected < 1 and graders.overlap(truth, answer) == pytest.approx(expected)
+
+
+def test_free_form_without_words() -> None:
+    assert accuracy("text", "→ ?", "→  ?") == 1 and accuracy("text", "→", "←") == 0
+    assert accuracy("text", "→", "an arrow") == 0 and accuracy("text", "an arrow", "→") == 0
+
+
+def test_options_may_be_json() -> None:
+    assert accuracy("multiple choice", "B", "Rome", options='["Paris", "Rome"]') == 1
+    assert accuracy("multiple choice", "B", "Paris", options='["Paris", "Rome"]') == 0
+
+
+def test_free_form_of_long_answers() -> None:
+    # 150 words against 90,000: every third of the truth's is missing, and the common run is a b a b … of all 100.
+    graders.overlap("a", "a")  # Imports.
+    started = time.process_time()
+    found = graders.overlap("a b c " * 50, "a b x " * 30_000)
+    # Pairs: of 149 and 89,999 only a b, 50 times.
+    runs = [(100, 150, 90_000), (50, 149, 89_999), (100, 150, 90_000)]
+    assert found == pytest.approx(sum(2 * same / (one + other) for same, one, other in runs) / 3)
+    # With rouge-score's own table: 13 million steps in Python.
+    assert time.process_time() - started < 3
+
+
+def test_a_text_is_no_number() -> None:
+    started = time.process_time()
+    for answer in ("the answer " * 20_000, "1+" * 20_000 + "1"):
+        score = grade("numerical", "14", tagged(answer))
+        assert (score.value, score.status) == (0, "ok")
+    assert "too long" in asyncio.run(same_number("14", "1+" * 4096)).problem
+    assert time.process_time() - started < 1
+    assert accuracy("numerical", "14", "0" * 2000 + "14") == 1
 
 
 @pytest.mark.parametrize(

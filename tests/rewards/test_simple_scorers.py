@@ -58,9 +58,7 @@ def test_regex() -> None:
 
 
 def test_unknown_types_name_what_was_meant() -> None:
-    assert known_types() == [
-        *("format", "gui", "jigsaw", "length", "preference", "regex", "reward_model", "rules", "verdict")
-    ]
+    assert {"format", "length", "regex", "remote", "rules", "verdict"} <= set(known_types())
     with pytest.raises(ValueError, match="did you mean 'length'"):
         scorer_config({"type": "lenght"})
     with pytest.raises(ValueError, match="No module named 'nowhere'"):

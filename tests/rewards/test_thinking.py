@@ -208,6 +208,11 @@ def test_a_judge_that_cannot_tell_sense_from_nonsense_is_refused(
         assert len(problems) == 1 and "rewards.thought: judge grader" in problems[0] and told in problems[0]
 
 
+def test_the_probe_can_be_left_out() -> None:
+    judge, backend = scripted_judge(lambda question: "0.5")
+    assert asyncio.run(ThinkingConfig(judge="g", probed=False).probe({"g": judge})) == "" and not backend.questions
+
+
 def test_a_judge_that_is_down_is_told_once(tmp_path: Path) -> None:
     (problem,) = ping_problems(recipe_of(tmp_path, "http://127.0.0.1:9/v1", timeout_s=0.2))
     assert "judges.grader: the judge does not answer" in problem
