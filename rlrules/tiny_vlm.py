@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rlrules.processors import without_video
 
-TINY_VERSION = 2
+TINY_VERSION = 3
 """Raised with every change to what is written, so that no older folder is taken."""
 
 IMAGE_TOKENS = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -78,9 +78,8 @@ def _tokenizer(texts: Sequence[str], words: int) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     core = Tokenizer(models.BPE())
-    # Digits stand alone: a number is never one token here and two there. Between them whole phrases may become one, so
-    # that a long prompt costs little.
-    split = pre_tokenizers.Split(Regex(r"\d|\n|[^\d\n]+"), "isolated")
+    # Whole lines may become one token, so that a long prompt costs little, and a short answer is one decision.
+    split = pre_tokenizers.Split(Regex(r"\n|[^\n]+"), "isolated")
     core.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
