@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 from statistics import fmean
 
@@ -13,14 +11,18 @@ from rlrules.engines.vllm import VllmServer
 from rlrules.judges import OpenAIJudgeConfig, build_judge
 from rlrules.judges.thinking import LEVELS, grade_thinking
 from rlrules.models import DEFAULT_MODEL
+from rlrules.offline import score_file
+from rlrules.recipe.load import load_recipe
+from rlrules.recipe.schema import GrpoRecipe
 from rlrules.rewards.objective_trust import TYPES
 from rlrules.rewards.thinking import PROBE, SOUND
+from rlrules.types import Progress
 from tests.e2e.serving import counted
 from tests.e2e.training import ROOT, lines, run
 
 pytestmark = pytest.mark.e2e
 
-STEPS, GROUPS, SIZE = 2, 4, 4
+STEPS, GROUPS, SIZE = 3, 2, 8
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def finished(vllm_server: VllmServer, tmp_path_factory: pytest.TempPathFactory) 
     """The folder of finished runs of recipes/cpu/trust_grpo_start.yaml and recipes/cpu/trust_grpo.yaml."""
     folder = tmp_path_factory.mktemp("trust")
     (folder / "data").symlink_to(ROOT / "data")
-    code, output = run(folder, ROOT / "recipes/cpu/trust_grpo_start.yaml", "training.max_steps=6")
+    code, output = run(folder, ROOT / "recipes/cpu/trust_grpo_start.yaml", "training.max_steps=5")
     assert code == 0, output
     before = counted(vllm_server, "request_success_total")
     overrides = [
@@ -86,19 +88,21 @@ def test_metrics_and_state(finished: Path) -> None:
         assert set(states["objective"]["gamma"]) == set(TYPES)
 
 
-@pytest.mark.parametrize("step", range(1, STEPS + 1))
-def test_logged_rewards_equal_offline_scoring(finished: Path, vllm_server: VllmServer, step: int) -> None:
-    logged = [line for line in lines(finished / "runs/trust_grpo/completions.jsonl") if line["step"] == step]
-    (finished / f"step-{step}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in logged))
-    command = [sys.executable, "-m", "rlrules", "score", "runs/trust_grpo/recipe.yaml", f"step-{step}.jsonl"]
+def test_logged_rewards_equal_offline_scoring(
+    finished: Path, vllm_server: VllmServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    loaded = load_recipe("runs/trust_grpo/recipe.yaml").of(GrpoRecipe)
     before = counted(vllm_server, "request_success_total")
-    out = ["-o", f"scored-{step}.jsonl", "--step", str(step), "--total-steps", str(STEPS)]
-    subprocess.run([*command, *out], cwd=finished, check=True)
+    for step in range(1, STEPS + 1):
+        logged = [line for line in lines(finished / "runs/trust_grpo/completions.jsonl") if line["step"] == step]
+        (finished / "step.jsonl").write_text("".join(json.dumps(line) + "\n" for line in logged))
+        score_file(loaded, finished / "step.jsonl", finished / "scored.jsonl", Progress(step, STEPS))
+        for one, other in zip(logged, lines(finished / "scored.jsonl"), strict=True):
+            assert other["scores"] == one["scores"]
+            assert other["reward"] == pytest.approx(one["reward"], abs=1e-6)
+            assert other["advantage"] == pytest.approx(one["advantage"], abs=1e-6)
     assert counted(vllm_server, "request_success_total") == before, "paid for in training"
-    for one, other in zip(logged, lines(finished / f"scored-{step}.jsonl"), strict=True):
-        assert other["scores"] == one["scores"]
-        assert other["reward"] == pytest.approx(one["reward"], abs=1e-6)
-        assert other["advantage"] == pytest.approx(one["advantage"], abs=1e-6)
 
 
 def test_vllm_tells_the_probabilities_of_all_levels(vllm_server: VllmServer) -> None:
