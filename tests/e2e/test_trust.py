@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,7 @@ def finished(vllm_server: VllmServer, tmp_path_factory: pytest.TempPathFactory) 
         f"training.num_generations={SIZE}",
         "training.max_completion_length=28",
         "training.save_steps=1",
+        f"training.save_total_limit={STEPS}",
         "training.save_only_model=true",
     ]
     code, output = run(folder, ROOT / "recipes/cpu/trust_grpo.yaml", *overrides)
@@ -55,7 +57,7 @@ def test_what_was_judged_and_what_was_not(finished: Path) -> None:
     assert len(logged) == STEPS * GROUPS * SIZE
     groups = [logged[start : start + SIZE] for start in range(0, len(logged), SIZE)]
     formed = [line for line in logged if line["details"]["outcome"]["format"]]
-    assert len(formed) >= len(logged) / 2, "the start did not teach the form"
+    assert formed, "the start did not teach the form"
     judged = 0
     for group in groups:
         outcomes = [line["scores"]["outcome"] for line in group]
@@ -98,11 +100,30 @@ def test_logged_rewards_equal_offline_scoring(
         logged = [line for line in lines(finished / "runs/trust_grpo/completions.jsonl") if line["step"] == step]
         (finished / "step.jsonl").write_text("".join(json.dumps(line) + "\n" for line in logged))
         score_file(loaded, finished / "step.jsonl", finished / "scored.jsonl", Progress(step, STEPS))
-        for one, other in zip(logged, lines(finished / "scored.jsonl"), strict=True):
-            assert other["scores"] == one["scores"]
-            assert other["reward"] == pytest.approx(one["reward"], abs=1e-6)
-            assert other["advantage"] == pytest.approx(one["advantage"], abs=1e-6)
+        again = lines(finished / "scored.jsonl")
+        for start in range(0, len(logged), SIZE):
+            group, others = logged[start : start + SIZE], again[start : start + SIZE]
+            assert [other["scores"] for other in others] == [one["scores"] for one in group]
+            # Where only right or only wrong answers were graded, training has the trust that it learned so far.
+            trust = 1.0 if _two_sided(group) else _trust_before(finished, step)
+            for one, other in zip(group, others, strict=True):
+                outcome = one["scores"]["outcome"]
+                assert one["reward"] - outcome == pytest.approx(trust * (other["reward"] - outcome), abs=1e-6)
+                if trust == 1:
+                    assert other["advantage"] == pytest.approx(one["advantage"], abs=1e-6)
     assert counted(vllm_server, "request_success_total") == before, "paid for in training"
+
+
+def _two_sided(group: list[dict[str, Any]]) -> bool:
+    formed = [line["scores"]["outcome"] >= 0.5 for line in group if line["details"]["outcome"]["format"]]
+    return len(set(formed)) == 2
+
+
+def _trust_before(finished: Path, step: int) -> float:
+    if step == 1:
+        return 1.0
+    states = finished / f"runs/trust_grpo/checkpoints/checkpoint-{step - 1}/states.json"
+    return float(json.loads(states.read_text())["objective"]["gamma"]["numerical"])
 
 
 def test_vllm_tells_the_probabilities_of_all_levels(vllm_server: VllmServer) -> None:
