@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,7 +16,7 @@ from rlrules.models import DEFAULT_MODEL
 from rlrules.offline import score_file
 from rlrules.recipe.load import load_recipe
 from rlrules.recipe.schema import GrpoRecipe
-from rlrules.rewards.objective_trust import TYPES
+from rlrules.rewards.objective_trust import MEMORY, TYPES
 from rlrules.rewards.thinking import PROBE, SOUND
 from rlrules.types import Progress
 from tests.e2e.serving import counted
@@ -41,8 +42,7 @@ def finished(vllm_server: VllmServer, tmp_path_factory: pytest.TempPathFactory) 
         f"training.per_device_train_batch_size={GROUPS * SIZE}",
         f"training.num_generations={SIZE}",
         "training.max_completion_length=28",
-        "training.save_steps=1",
-        f"training.save_total_limit={STEPS}",
+        f"training.save_steps={STEPS}",
         "training.save_only_model=true",
     ]
     code, output = run(folder, ROOT / "recipes/cpu/trust_grpo.yaml", *overrides)
@@ -52,12 +52,36 @@ def finished(vllm_server: VllmServer, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
+def by_side(group: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    """Grades of right and of wrong answers in good form."""
+    formed = [line["scores"] for line in group if line["details"]["outcome"]["format"]]
+    known = [(one["outcome"], one["thinking"]) for one in formed if one["thinking"] is not None]
+    return [grade for right, grade in known if right], [grade for right, grade in known if not right]
+
+
+def one_sided(group: list[dict[str, Any]]) -> bool:
+    right, wrong = by_side(group)
+    return bool(right) != bool(wrong)
+
+
+def running_trust(logged: list[dict[str, Any]]) -> list[float]:
+    """As it was at each step, and after the last."""
+    trust = [1.0]
+    for step in range(1, STEPS + 1):
+        own = [line for line in logged if line["step"] == step]
+        sides = [by_side(own[start : start + SIZE]) for start in range(0, len(own), SIZE)]
+        gammas = [math.exp(min(0, fmean(right) - fmean(wrong))) for right, wrong in sides if right and wrong]
+        kept = math.exp(-len(gammas) / MEMORY)
+        trust.append(kept * trust[-1] + (1 - kept) * fmean(gammas) if gammas else trust[-1])
+    return trust
+
+
 def test_what_was_judged_and_what_was_not(finished: Path) -> None:
     logged = lines(finished / "runs/trust_grpo/completions.jsonl")
     assert len(logged) == STEPS * GROUPS * SIZE
     groups = [logged[start : start + SIZE] for start in range(0, len(logged), SIZE)]
     formed = [line for line in logged if line["details"]["outcome"]["format"]]
-    assert formed, "the start did not teach the form"
+    assert len(formed) >= len(logged) / 4, "the start did not teach the form"
     judged = 0
     for group in groups:
         outcomes = [line["scores"]["outcome"] for line in group]
@@ -85,9 +109,10 @@ def test_metrics_and_state(finished: Path) -> None:
         assert line["objective/judged"] == pytest.approx(len(grades) / len(own), abs=1e-6)
         assert line["unscored"] == 0 and 0 <= line["objective/saturated"] <= 1
     assert any("objective/gamma" in line for line in steps)
-    for step in range(1, STEPS + 1):
-        states = json.loads((finished / f"runs/trust_grpo/checkpoints/checkpoint-{step}/states.json").read_text())
-        assert set(states["objective"]["gamma"]) == set(TYPES)
+    checkpoint = finished / f"runs/trust_grpo/checkpoints/checkpoint-{STEPS}"
+    (found,) = json.loads((checkpoint / "states.json").read_text()).values()
+    learned = running_trust(logged)[-1]
+    assert found["gamma"] == pytest.approx({kind: learned if kind == "numerical" else 1 for kind in TYPES})
 
 
 def test_logged_rewards_equal_offline_scoring(
@@ -100,30 +125,21 @@ def test_logged_rewards_equal_offline_scoring(
         logged = [line for line in lines(finished / "runs/trust_grpo/completions.jsonl") if line["step"] == step]
         (finished / "step.jsonl").write_text("".join(json.dumps(line) + "\n" for line in logged))
         score_file(loaded, finished / "step.jsonl", finished / "scored.jsonl", Progress(step, STEPS))
-        again = lines(finished / "scored.jsonl")
+        scored = lines(finished / "scored.jsonl")
+        assert [line["scores"] for line in scored] == [line["scores"] for line in logged]
         for start in range(0, len(logged), SIZE):
-            group, others = logged[start : start + SIZE], again[start : start + SIZE]
-            assert [other["scores"] for other in others] == [one["scores"] for one in group]
-            # Where only right or only wrong answers were graded, training has the trust that it learned so far.
-            trust = 1.0 if _two_sided(group) else _trust_before(finished, step)
-            for one, other in zip(group, others, strict=True):
-                outcome = one["scores"]["outcome"]
-                assert one["reward"] - outcome == pytest.approx(trust * (other["reward"] - outcome), abs=1e-6)
-                if trust == 1:
-                    assert other["advantage"] == pytest.approx(one["advantage"], abs=1e-6)
+            group, again = logged[start : start + SIZE], scored[start : start + SIZE]
+            if one_sided(group):
+                # Without a run there is no running trust: it is 1.
+                trust = running_trust(lines(finished / "runs/trust_grpo/completions.jsonl"))[step - 1]
+                for line, other in zip(group, again, strict=True):
+                    bonus, alone = (one["reward"] - one["scores"]["outcome"] for one in (line, other))
+                    assert bonus == pytest.approx(trust * alone, abs=1e-6)
+                continue
+            for line, other in zip(group, again, strict=True):
+                assert other["reward"] == pytest.approx(line["reward"], abs=1e-6)
+                assert other["advantage"] == pytest.approx(line["advantage"], abs=1e-6)
     assert counted(vllm_server, "request_success_total") == before, "paid for in training"
-
-
-def _two_sided(group: list[dict[str, Any]]) -> bool:
-    formed = [line["scores"]["outcome"] >= 0.5 for line in group if line["details"]["outcome"]["format"]]
-    return len(set(formed)) == 2
-
-
-def _trust_before(finished: Path, step: int) -> float:
-    if step == 1:
-        return 1.0
-    states = finished / f"runs/trust_grpo/checkpoints/checkpoint-{step - 1}/states.json"
-    return float(json.loads(states.read_text())["objective"]["gamma"]["numerical"])
 
 
 def test_vllm_tells_the_probabilities_of_all_levels(vllm_server: VllmServer) -> None:
