@@ -138,9 +138,8 @@ async def build_thoughts(
         "rejected": [_rejected(rows[line.row], line) for line in [*rejected, *over]],
     }
     for name, content in files.items():
-        write_atomically(
-            folder / f"{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content)
-        )
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content)
+        write_atomically(folder / f"{name}.jsonl", text)
     reasons = Counter(line.outcome for line in rejected)
     return Thoughts(
         len(accepted),
