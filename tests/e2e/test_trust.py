@@ -32,7 +32,7 @@ def finished(vllm_server: VllmServer, tmp_path_factory: pytest.TempPathFactory) 
     """The folder of finished runs of recipes/cpu/trust_grpo_start.yaml and recipes/cpu/trust_grpo.yaml."""
     folder = tmp_path_factory.mktemp("trust")
     (folder / "data").symlink_to(ROOT / "data")
-    code, output = run(folder, ROOT / "recipes/cpu/trust_grpo_start.yaml", "training.max_steps=5")
+    code, output = run(folder, ROOT / "recipes/cpu/trust_grpo_start.yaml", "training.max_steps=6")
     assert code == 0, output
     before = counted(vllm_server, "request_success_total")
     overrides = [
@@ -81,7 +81,7 @@ def test_what_was_judged_and_what_was_not(finished: Path) -> None:
     assert len(logged) == STEPS * GROUPS * SIZE
     groups = [logged[start : start + SIZE] for start in range(0, len(logged), SIZE)]
     formed = [line for line in logged if line["details"]["outcome"]["format"]]
-    assert len(formed) >= len(logged) / 4, "the start did not teach the form"
+    assert len(formed) >= len(logged) / 2, "the start did not teach the form"
     judged = 0
     for group in groups:
         outcomes = [line["scores"]["outcome"] for line in group]
