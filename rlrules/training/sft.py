@@ -17,6 +17,7 @@ from rlrules.recipe.schema import EntropySelection, SftRecipe
 from rlrules.training.entropy_selection import kept_of, metrics, selected
 from rlrules.training.images import Row, dataset_of, in_column
 from rlrules.training.job import Job, rows_layout
+from rlrules.training.weights import NamedWeights
 
 OVERRIDES = {
     "compute_loss": "(self, model, inputs, return_outputs=False, num_items_in_batch=None)",
@@ -25,7 +26,7 @@ OVERRIDES = {
 """TRL's and transformers' methods that this trainer replaces, with their signatures; a test holds them to it."""
 
 
-class RulesSFTTrainer(SFTTrainer):  # type: ignore[misc]
+class RulesSFTTrainer(NamedWeights, SFTTrainer):  # type: ignore[misc]
     """Fine-tuning on the tokens whose loss is large for their entropy (Light-IF, entropy-preserving SFT).
 
     Of a micro-batch's N supervised tokens the floor(keep * N) of the greatest CE - coef * H are learned, with hard
