@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,36 @@ def test_a_puzzle_goes_the_whole_way(tmp_path: Path) -> None:
     seeing = {name for name in before if "visual" in name}
     assert moved & seeing and moved - seeing
     _images_fit(logged, load_tokenizer(str(folder / "model"), pixels=(BOUNDS["min_pixels"], BOUNDS["max_pixels"])))
+
+
+def test_a_resumed_curriculum_goes_on_where_it_was(tmp_path: Path) -> None:
+    # Two prompts a step, and a stage that ends in the middle of the third: after the checkpoint that is gone on from.
+    stages = [{"m": 2, "n": 1, "prompts": 5}, {"m": 3, "n": 1, "prompts": 11}]
+    images = {"type": "synthetic", "count": 4, "width": 64, "height": 84}
+    recipe = write_recipe(
+        tmp_path,
+        Path(TINY_VLM),
+        model={"name": TINY_VLM, **BOUNDS},
+        data={"train": {"type": "jigsaw", "images": images, "stages": stages, "think": False, "swap": False}},
+        rewards={"jigsaw": {"type": "jigsaw", "think": False}, "low": {"type": "regex", "pattern": ".*[a-m].*"}},
+        objective={"type": "weighted_sum", "weights": {"jigsaw": 1, "low": 1}},
+        training={"max_steps": 4, "save_steps": 2, "shuffle_dataset": False, "per_device_train_batch_size": 8},
+    )
+    code, output = run(tmp_path, recipe)
+    assert code == 0, output
+    folder = tmp_path / "runs/run"
+    whole = lines(folder / "completions.jsonl")
+    assert [line["id"] for line in whole[::4]] == [str(number) for number in range(8)]
+    assert [line["m"] for line in whole[::4]] == [2] * 5 + [3] * 3
+
+    before = load_file(folder / "model/model.safetensors")
+    shutil.rmtree(folder / "model")
+    shutil.rmtree(folder / "checkpoints/checkpoint-4")
+    code, output = run(tmp_path, recipe, "--resume", "auto")
+    assert code == 0 and "going on from runs/run/checkpoints/checkpoint-2" in output, output
+    assert lines(folder / "completions.jsonl") == whole
+    after = load_file(folder / "model/model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_judge_of_reasoning_learns_from_what_it_sees(tmp_path: Path) -> None:
