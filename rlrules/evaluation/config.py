@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rlrules.data.gui import GuiPromptsConfig
+from rlrules.data.jigsaw import JigsawPromptsConfig, Seen
 from rlrules.data.preferences import AnyPreferenceConfig
 from rlrules.evaluation.alpaca_glm import DEFAULT_C
 from rlrules.evaluation.arena_hard import STRONG_WEIGHT
@@ -126,6 +128,40 @@ class InstructionsConfig(AnsweringConfig):
 
     prompts: str | None = Field(None, description="Prompts with their instructions; null: from the hub.")
     nltk_data: str | None = Field(None, description="Folder of NLTK's data.")
+
+
+class VisionEvalConfig(EvalConfig):
+    """Benchmarks of answers about images."""
+
+    model: AnyJudgeConfig = Field(description="Who answers: a served model that sees.")
+    name: str | None = Field(None, description="The model's name in tables; default: the model's.")
+
+    @model_validator(mode="after")
+    def _model_sees(self) -> "VisionEvalConfig":
+        if self.model.type == "local":
+            raise ValueError("model: in this process it would read text alone; serve it (type: openai)")
+        return self
+
+
+class JigsawEvalConfig(VisionEvalConfig):
+    """Jigsaw puzzles of any images."""
+
+    data: JigsawPromptsConfig
+
+
+class GuiEvalConfig(VisionEvalConfig):
+    """Clicks on screenshots: ScreenSpot's form, or synthetic screens."""
+
+    data: GuiPromptsConfig
+    seen: Seen = Field(Seen(), description="How the model sees an image, for `data.frame: resized`.")
+
+    @model_validator(mode="after")
+    def _points(self) -> "GuiEvalConfig":
+        if self.data.answer != "point":
+            raise ValueError("data.answer: a hit is a point's; ask for one")
+        if self.data.max_prompt_tokens is not None:
+            raise ValueError("data.max_prompt_tokens: nobody counts the served model's tokens here; leave it out")
+        return self
 
 
 class RulesEvalConfig(AnsweringConfig):
