@@ -12,6 +12,7 @@ from rlrules.evaluation.arena_hard import STRONG_WEIGHT
 from rlrules.evaluation.stats import RESAMPLES
 from rlrules.judges import AnyJudgeConfig
 from rlrules.judges.comparison import Kind
+from rlrules.rewards.gui_frames import Frame
 from rlrules.rewards.reward_model import RewardModelConfig
 
 
@@ -149,17 +150,31 @@ class JigsawEvalConfig(VisionEvalConfig):
     data: JigsawPromptsConfig
 
 
-class GuiEvalConfig(VisionEvalConfig):
-    """Clicks on screenshots: ScreenSpot's form, or synthetic screens."""
+class StepsConfig(BaseModel):
+    """AndroidControl's steps as UI-R1 published them."""
 
-    data: GuiPromptsConfig
-    seen: Seen = Field(Seen(), description="How the model sees an image, for `data.frame: resized`.")
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field(description="ac_test.json: rows {image, task, gt}.")
+    images: str = Field(description="Folder of the screenshots.")
+    think: bool = Field(True, description="Ask for a thought before the answer.")
+    frame: Frame = Field("resized", description="Units to ask for.")
+
+
+class GuiEvalConfig(VisionEvalConfig):
+    """Single steps on screenshots: clicks in ScreenSpot's form or on synthetic screens, or AndroidControl's steps."""
+
+    data: GuiPromptsConfig | None = Field(None, description="Clicks that have to hit their element.")
+    steps: StepsConfig | None = Field(None, description="Whole steps, in place of `data`.")
+    seen: Seen = Field(Seen(), description="How the model sees an image, for `frame: resized`.")
 
     @model_validator(mode="after")
     def _points(self) -> "GuiEvalConfig":
-        if self.data.answer != "point":
+        if (self.data is None) == (self.steps is None):
+            raise ValueError("give either `data` or `steps`")
+        if self.data is not None and self.data.answer != "point":
             raise ValueError("data.answer: a hit is a point's; ask for one")
-        if self.data.max_prompt_tokens is not None:
+        if self.data is not None and self.data.max_prompt_tokens is not None:
             raise ValueError("data.max_prompt_tokens: nobody counts the served model's tokens here; leave it out")
         return self
 

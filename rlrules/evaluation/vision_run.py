@@ -5,11 +5,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from rlrules.data.gui import messages
+from rlrules.data.gui_rows import GuiRow, screenshot_size
 from rlrules.data.rows import Row
 from rlrules.data.stage_log import Tell, content_sha
-from rlrules.evaluation.config import GuiEvalConfig, JigsawEvalConfig, VisionEvalConfig
+from rlrules.evaluation.config import GuiEvalConfig, JigsawEvalConfig, StepsConfig, VisionEvalConfig
 from rlrules.evaluation.generation import Chat, answer_all, truncated, whole_answers
-from rlrules.evaluation.gui import grounding_metrics
+from rlrules.evaluation.gui import action_metrics, grounding_metrics
+from rlrules.evaluation.gui_steps import read_tasks
 from rlrules.evaluation.jigsaw_questions import question_metrics
 from rlrules.evaluation.results import (
     ResultRows,
@@ -20,7 +23,8 @@ from rlrules.evaluation.results import (
     write_results,
 )
 from rlrules.judges import Judge
-from rlrules.rewards.gui_frames import seen_size
+from rlrules.rewards.gui_frames import Frame, seen_size
+from rlrules.rewards.gui_parse import ACTIONS
 
 Line = tuple[str, Mapping[str, Any]]
 Measure = Callable[[Sequence[Line], int], dict[str, Any]]
@@ -42,26 +46,48 @@ async def run_jigsaw(config: JigsawEvalConfig, judge: None, model: Judge, folder
 
 
 async def run_gui(config: GuiEvalConfig, judge: None, model: Judge, folder: Path, tell: Tell) -> dict[str, Any]:
-    """Ask what has no answer yet, and see which clicks hit; a step without an answer has no number.
+    """Ask what has no answer yet, and see which clicks hit, or which steps are right; without an answer is no number.
 
     Raises:
         DataError: The steps cannot be had, none is a click, or the folder holds another result.
         JudgeError: Too many steps have no answer.
     """
-    steps = config.data.load(len)
-    clicks = [row for row in steps.rows if row["bbox"] is not None]
+    rows: list[Row]
+    counts: dict[str, int] = {}
+    if config.steps is not None:
+        rows, metrics, unit = _steps(config.steps, config.limit), action_metrics, "step_accuracy"
+        frame = config.steps.frame
+    else:
+        assert config.data is not None
+        every = config.data.load(len).rows
+        clicks = [{**row, "box": row["bbox"]} for row in every if row["bbox"] is not None]
+        counts["n_of_other_actions"] = len(every) - len(clicks)
+        rows, metrics, unit = list(clicks[: config.limit]), grounding_metrics, "accuracy"
+        frame = config.data.frame
     bounds = config.seen.factor, config.seen.min_pixels, config.seen.max_pixels
-    rows: list[Row] = []
-    for row in clicks[: config.limit]:
-        width, height = row["image_size"]
-        frame = seen_size(config.data.frame, (width, height), None, bounds)
-        rows.append({**row, "box": row["bbox"], "seen_size": None if frame is None else list(frame)})
+    rows = [{**row, "seen_size": _seen(frame, row, bounds)} for row in rows]
 
     def measure(lines: Sequence[Line], resamples: int) -> dict[str, Any]:
-        return grounding_metrics(lines, resamples, config.seed)
+        return metrics(lines, resamples, config.seed)
 
-    left_out = {"n_of_other_actions": len(steps.rows) - len(clicks)}
-    return await _run("gui", config, model, rows, folder, tell, measure, "accuracy", left_out)
+    return await _run("gui", config, model, rows, folder, tell, measure, unit, counts)
+
+
+def _steps(config: StepsConfig, limit: int | None) -> list[Row]:
+    """AndroidControl's steps as the policy is asked for one."""
+    made: list[Row] = []
+    for name, (task, target) in islice(read_tasks(Path(config.path)).items(), limit):
+        step = GuiRow(name, f"{config.path}: {name}", str(Path(config.images) / name), task, target["action"], None)
+        size = screenshot_size(step)
+        prompt = messages(step, size, ACTIONS, config.think, "point", config.frame)
+        made.append({"id": name, "prompt": prompt, "target": target, "image_size": list(size)})
+    return made
+
+
+def _seen(frame: Frame, row: Row, bounds: tuple[int, int, int]) -> list[float] | None:
+    width, height = row["image_size"]
+    found = seen_size(frame, (width, height), None, bounds)
+    return None if found is None else list(found)
 
 
 async def _run(

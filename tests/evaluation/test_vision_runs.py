@@ -141,10 +141,46 @@ def test_clicks_of_a_served_model(tmp_path: Path) -> None:
     assert found["accuracy"] == pytest.approx((len(clicks) - 1) / len(clicks))
 
 
+def test_published_steps_of_a_served_model(tmp_path: Path) -> None:
+    steps = [
+        {"image": "a.png", "task": "tap it", "gt": {"action_type": "click", "x": 100, "y": 50}},
+        {"image": "b.png", "task": "go on", "gt": {"action_type": "scroll", "direction": "down"}},
+        {"image": "c.png", "task": "back", "gt": {"action_type": "navigate_back"}},
+        {"image": "d.png", "task": "tap that", "gt": {"action_type": "click", "x": 10, "y": 300}},
+    ]
+    (tmp_path / "ac_test.json").write_text(json.dumps(steps))
+    for number, step in enumerate(steps):
+        Image.new("RGB", (168, 336), (number, 0, 0)).save(tmp_path / str(step["image"]))
+    # Thousandths: the first click is right, 23.5 px being 14 % of 168; the second is 25 px beside it.
+    said = [
+        f"[{{'action': 'click', 'coordinate': [{round(123 / 0.168)}, {round(50 / 0.336)}]}}]",
+        "[{'action': 'scroll', 'direction': 'up'}]",
+        "[{'action': 'navigate_back'}]",
+        f"[{{'action': 'click', 'coordinate': [{round(35 / 0.168)}, {round(300 / 0.336)}]}}]",
+    ]
+
+    def reply(request: Request) -> str:
+        number = seen(request)[0]
+        assert f"\n{steps[number]['task']}\n" in request["messages"][-1]["content"][1]["text"]
+        return f"<answer>{said[number]}</answer>"
+
+    with FakeServer(reply) as server:
+        source = {"path": str(tmp_path / "ac_test.json"), "images": str(tmp_path), "frame": "normalized_1000"}
+        found = called("gui", write(tmp_path, server, steps=source | {"think": False}), "-o", tmp_path / "out")
+    assert (found["type_accuracy"], found["grounding_accuracy"], found["step_accuracy"]) == (1.0, 0.5, 0.5)
+    units = read_json(tmp_path / "out/units.json")["step_accuracy"]
+    assert {name: value for name, (value, _) in units.items()} == {"a.png": 1, "b.png": 0, "c.png": 1, "d.png": 0}
+    (tmp_path / "b.png").unlink()
+    with FakeServer(reply) as server:
+        path = write(tmp_path, server, steps=source)
+        assert "b.png: No such file or directory" in call("gui", path, "-o", tmp_path / "again", code=2)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "told"),
     [
         ("jigsaw", {"model": {"type": "local", "model": "m"}}, "model: in this process it would read text alone"),
+        ("gui", {"data": None}, "give either `data` or `steps`"),
         ("gui", {"data": {**SCREENS, "answer": "box"}}, "data.answer: a hit is a point's"),
         ("gui", {"data": {**SCREENS, "max_prompt_tokens": 9}}, "data.max_prompt_tokens: nobody counts"),
     ],
