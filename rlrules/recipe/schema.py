@@ -108,6 +108,12 @@ class GrpoRecipe(Recipe):
     judges: dict[str, AnyJudgeConfig] = Field(default_factory=dict)
     rewards: dict[str, SerializeAsAny[ScorerConfig]] = Field(min_length=1)
     objective: AnyObjectiveConfig
+    overlap: bool = Field(
+        True,
+        description="Score completions while others are generated and log-probabilities are taken. The same scores "
+        "either way; false: only once the trainer waits for them, as where a judge's server and the policy share "
+        "what they run on.",
+    )
     sampling: AnySamplingConfig | None = Field(
         None, description="How often each domain is drawn; null: TRL's order, each prompt once an epoch."
     )

@@ -48,6 +48,16 @@ def test_trl_still_generates_once_a_rollout_and_takes_rows_as_they_are() -> None
     assert "data_collator=identity" in inspect.getsource(GRPOTrainer.__init__)
 
 
+def test_trl_still_decodes_and_generates_as_the_overlap_relies_on() -> None:
+    generate = inspect.getsource(GRPOTrainer._generate)
+    assert "parse_response(self._tokenizer, ids, prefix=prompt_ids[i], tools=per_prompt_tools[i])" in generate
+    assert "per_prompt_tools = [self.tools] * len(prompts)" in generate
+    assert generate.count("self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)") == 2
+    returned = "return prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, images, tool_images"
+    assert returned in generate
+    assert "self.vllm_generation.generate(" in inspect.getsource(GRPOTrainer._generate_single_turn)
+
+
 @pytest.mark.parametrize("name", ["_log_metric", "num_generations", "num_generations_eval", "eos_token_ids"])
 def test_what_the_override_reads_is_there(name: str) -> None:
     assert hasattr(GRPOTrainer, name) or f"self.{name} =" in inspect.getsource(GRPOTrainer.__init__)
