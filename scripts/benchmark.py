@@ -17,6 +17,7 @@ from benchmarks.judging import judging  # noqa: E402
 from benchmarks.learning import learning  # noqa: E402
 from benchmarks.light_if import light_if  # noqa: E402
 from benchmarks.overhead import overhead  # noqa: E402
+from benchmarks.overlap import overlap  # noqa: E402
 from benchmarks.pairs import pairs  # noqa: E402
 from benchmarks.sampling import sampling  # noqa: E402
 from benchmarks.scoring_speed import speed  # noqa: E402
@@ -30,6 +31,7 @@ app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=F
 COMMANDS = (
     verdicts,
     overhead,
+    overlap,
     learning,
     pairs,
     comparisons,
