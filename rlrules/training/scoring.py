@@ -50,7 +50,8 @@ class Batch:
 
     def groups(self) -> list[Group]:
         """B groups, in order."""
-        made = itertools.starmap(self.completion, zip(self.texts, self.ids, strict=True))
+        rows = zip(self.inputs, self.texts, self.ids, strict=True)
+        made = iter([self.completion(text, ids) for _, text, ids in rows])
         return [
             Group(context.prompt, tuple(itertools.islice(made, size)), context.row, context.progress)
             for context, size in self.announced()
