@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
+from PIL import Image
 from trl import GRPOConfig
 from trl.chat_template_utils import add_response_schema, qwen3_chat_template
 
 from rlrules.data.tokenizers import load_tokenizer
+from rlrules.images import image_part
+from rlrules.models import TINY_VLM, resolve_model
 from rlrules.recipe.sampling import DomainAwareConfig
 from rlrules.rewards.base import Resources, Scorer
 from rlrules.rewards.engine import RewardEngine
@@ -22,6 +24,7 @@ from rlrules.rewards.length import LengthScorer
 from rlrules.rewards.objective import WeightedSumConfig
 from rlrules.rewards.rules import RulesConfig
 from rlrules.training.grpo import RulesGRPOTrainer
+from rlrules.training.images import dataset_of
 from rlrules.training.log import RunLog
 from rlrules.training.sampling import DomainSampler
 from rlrules.training.scoring import BatchScorer
@@ -76,7 +79,7 @@ class Generator:
 
     def completion(self, prompt: list[int], row: int) -> list[int]:
         draw = random.Random(f"{prompt} {row}")
-        ids = [draw.randrange(300, 2000) for _ in range(draw.randrange(1, 8))]
+        ids = [draw.randrange(50, 250) for _ in range(draw.randrange(1, 8))]
         return ids if row % 5 == 0 else [*ids, self.end]
 
 
@@ -114,8 +117,8 @@ def make(
         overlap=overlap,
         model=str(policy),
         args=GRPOConfig(**(plain | changes)),
-        train_dataset=Dataset.from_list(rows),
-        eval_dataset=Dataset.from_list(rows[:4]),
+        train_dataset=dataset_of(rows),
+        eval_dataset=dataset_of(rows[:4]),
         processing_class=tokenizer,
     )
     if generator is not None:
@@ -269,3 +272,19 @@ def test_early_texts_are_what_trl_decodes(tmp_path: Path, policy: Path, parsed: 
     assert found == [line["details"]["watched"]["said"] for line in logged(tmp_path)]
     assert found[0].startswith("<think>") and found[0].endswith("Yes.")
     assert (found[3] == texts[3]) != parsed, "TRL's parser strips"
+
+
+def test_rows_with_images_are_told_of_too(tmp_path: Path) -> None:
+    path = resolve_model(TINY_VLM)
+    processor = load_tokenizer(path)
+    Image.new("RGB", (56, 56), (9, 200, 30)).save(tmp_path / "seen.png")
+    parts = [image_part(str(tmp_path / "seen.png")), {"type": "text", "text": "What is it?"}]
+    rows = [{"prompt": [{"role": "user", "content": parts}], "answer": number} for number in range(4)]
+    generator = Generator(processor.tokenizer.eos_token_id)
+    trainer = make(
+        tmp_path, Path(path), {"length": LengthScorer(0, 1)}, True, generator, rows=rows, tokenizer=processor
+    )
+    trainer.model.train()
+    trainer._generate_and_score_completions(dataset_of(rows).__getitems__([0] * 4 + [1] * 4))
+    assert trainer._metrics["train"]["overlap/rescored"] == [0]
+    assert [line["answer"] for line in logged(tmp_path)] == [0] * 4 + [1] * 4
