@@ -18,6 +18,7 @@ from rlrules.training.overlap import Overlap, texts_of
 from rlrules.training.sampling import DomainSampler
 from rlrules.training.scoring import Batch, BatchScorer
 from rlrules.training.state import Stateful
+from rlrules.training.weights import NamedWeights
 from rlrules.types import Progress
 
 OVERRIDES = {
@@ -36,7 +37,7 @@ OVERRIDES = {
 """TRL's methods that this trainer replaces, with the signatures they must have; a test holds TRL to it."""
 
 
-class RulesGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+class RulesGRPOTrainer(NamedWeights, GRPOTrainer):  # type: ignore[misc]
     """GRPO whose rewards come from a recipe's engine.
 
     TRL sees one reward column, `objective`: what the recipe's objective makes of all scores, NaN where a completion
