@@ -21,6 +21,7 @@ from rlrules.recipe.build import Rewards, build_rewards
 from rlrules.recipe.entropy import entropy_problems
 from rlrules.recipe.evaluations import evaluation_problems, type_problems
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
+from rlrules.recipe.rollouts import rollouts_problems, server_problems
 from rlrules.recipe.sampling import sampling_problems
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, RewardModelRecipe, SftRecipe
 from rlrules.rewards.advantages import DEFAULT_SCALE, named_scale
@@ -70,6 +71,7 @@ def static_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments 
         policy = loaded.of(GrpoRecipe)
         problems += objective_problems(policy) + _scale_problems(policy) + _group_problems(policy, arguments)
         problems += _layout_problems(policy, arguments) if arguments is not None else []
+        problems += rollouts_problems(policy, arguments)
     problems += type_problems(loaded) + _peft_problems(loaded)
     if arguments is None:
         return problems
@@ -158,7 +160,7 @@ def token_counter(model: str) -> CountTokens:
 
 
 def ping_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:
-    """Ask every judge one question, the cache left out; a line for each that does not answer as it must."""
+    """Ask every judge one question, the cache left out, and every server of `rollouts`; a line for each that fails."""
     problems: list[str] = []
     recipe = loaded.recipe
     if not isinstance(recipe, GrpoRecipe):
@@ -174,7 +176,7 @@ def ping_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:
                 asyncio.run(_seed(build_judge(name, alone), url or config.model, seeded[0]))
         except RlrulesError as error:
             problems.append(loaded.problem(("judges", name), str(error)))
-    return problems or _probe_problems(loaded.of(GrpoRecipe))
+    return problems + server_problems(loaded.of(GrpoRecipe)) or _probe_problems(loaded.of(GrpoRecipe))
 
 
 def _probe_problems(loaded: LoadedRecipe) -> list[str]:
@@ -357,6 +359,8 @@ def _image_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str,
         held = [(number, found) for number, row in enumerate(rows, 1) for found in references(row["prompt"])]
         if held and tokenizer is not None and not hasattr(tokenizer, "image_processor"):
             return [loaded.problem(("model", "name"), f"data.{part} holds images, and this model sees none")]
+        if held and loaded.recipe.rollouts is not None:
+            return [loaded.problem(("rollouts",), f"data.{part} holds images, which it cannot send: leave it out")]
         for number, found in held:
             if isinstance(found, str) and not Path(found).is_file():
                 return [loaded.problem(("data", part), f"row {number}: image {found} does not exist")]

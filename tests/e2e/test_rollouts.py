@@ -1,0 +1,125 @@
+"""Rollouts on a real vLLM server over HTTP: what it serves is what is trained, whatever happens to it."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from rlrules.engines.vllm import VllmConfig, VllmServer
+from rlrules.models import DEFAULT_MODEL
+from tests.e2e.serving import counted
+from tests.e2e.training import EMBEDDED, lines, run, start, wait_for, write_recipe
+
+pytestmark = pytest.mark.e2e
+
+GAP = "sampling/sampling_logp_difference/max"
+PEFT = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
+SMALL = {"model": DEFAULT_MODEL, "dtype": "float32", "max_model_len": 256, "kv_cache_gib": 1}
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
+    config = VllmConfig(**SMALL, policy="lora", max_lora_rank=8)  # type: ignore[arg-type]
+    with VllmServer(config, tmp_path_factory.mktemp("lora") / "server.log") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
+    with VllmServer(VllmConfig(**SMALL, policy="full"), tmp_path_factory.mktemp("full") / "server.log") as server:  # type: ignore[arg-type]
+        yield server
+
+
+def served_recipe(folder: Path, server: VllmServer, sync: str, **training: Any) -> Path:
+    """Four completions of up to 16 tokens a step, at a rate at which a server left behind by one step would show."""
+    model = {"name": EMBEDDED, **({"peft": PEFT} if sync == "lora" else {})}
+    fixed = {"max_completion_length": 16, "save_strategy": "no", "beta": 1e-3}
+    rate = 1e-3 if sync == "lora" else 1e-4
+    return write_recipe(
+        folder,
+        Path(EMBEDDED),
+        model=model,
+        rollouts={"urls": [server.url], "sync": sync, "timeout_s": 240},
+        training={**fixed, "learning_rate": rate, "lr_scheduler_type": "constant", **training},
+    )
+
+
+def steps(folder: Path) -> list[dict[str, Any]]:
+    return [line for line in lines(folder / "runs/run/metrics.jsonl") if "loss" in line]
+
+
+def answer(server: VllmServer) -> list[float]:
+    """Log-probabilities that the server's own model gives its likeliest tokens."""
+    body = {"model": server.served_model_name, "prompt": [1, 2, 3, 4], "max_tokens": 8, "temperature": 0, "logprobs": 0}
+    request = urllib.request.Request(
+        f"{server.url}/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        logprobs: list[float] = json.load(reply)["choices"][0]["logprobs"]["token_logprobs"]
+    return logprobs
+
+
+def told_models(server: VllmServer) -> list[str]:
+    with urllib.request.urlopen(f"{server.url}/models") as reply:
+        return [model["id"] for model in json.load(reply)["data"]]
+
+
+def restarted(server: VllmServer) -> None:
+    """Kill all of its processes and start it again in its place."""
+    assert server._process is not None
+    for process in psutil.Process(server._process.pid).children(recursive=True):
+        process.kill()
+    port = server.port
+    server.stop()
+    server.config = server.config.model_copy(update={"port": port})
+    server.start()
+
+
+def test_adapters_follow_the_policy_and_survive_a_killed_server(adapters: VllmServer, tmp_path: Path) -> None:
+    before = counted(adapters, "request_success_total")
+    process = start(tmp_path, served_recipe(tmp_path, adapters, "lora", max_steps=7))
+    wait_for(tmp_path / "runs/run/metrics.jsonl", process)
+    while len(steps(tmp_path)) < 2:
+        time.sleep(0.05)
+    assert counted(adapters, "request_success_total") - before >= 8
+    restarted(adapters)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    logged = steps(tmp_path)
+    assert [line["step"] for line in logged] == list(range(1, 8))
+    assert all(line[GAP] < 1e-4 for line in logged), [line[GAP] for line in logged]
+    assert sum(line["rollouts/loads"] for line in logged) == 8, "once a version, and once more after the restart"
+    assert logged[-1]["kl"] > 1e-3, "the policy has not moved: a server left behind would not show"
+    assert len(lines(tmp_path / "runs/run/completions.jsonl")) == 28
+    assert told_models(adapters) == [adapters.served_model_name]
+    assert list((tmp_path / "runs/run/policy").iterdir()) == []
+
+
+def test_all_weights_follow_the_policy_and_the_server_gets_its_own_back(weights: VllmServer, tmp_path: Path) -> None:
+    before = answer(weights)
+    code, output = run(tmp_path, served_recipe(tmp_path, weights, "full", max_steps=5))
+    assert code == 0, output
+    logged = steps(tmp_path)
+    assert len(logged) == 5 and all(line[GAP] < 1e-4 for line in logged), [line[GAP] for line in logged]
+    assert [line["rollouts/loads"] for line in logged] == [1] * 5
+    assert logged[-1]["kl"] > 1e-3, "the policy has not moved: a server left behind would not show"
+    assert answer(weights) == pytest.approx(before, abs=1e-5)
+
+
+@pytest.mark.parametrize("sync", ["lora"])
+def test_two_ranks_ask_for_their_own_rows(sync: str, adapters: VllmServer, tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed", reason="deepspeed is not installed: pip install 'rlrules[deepspeed]'")
+    server = adapters
+    before = counted(server, "request_success_total")
+    recipe = served_recipe(tmp_path, server, sync, max_steps=3, use_cpu=True)
+    code, output = run(tmp_path, recipe, ranks=2, config="zero2")
+    assert code == 0, output
+    logged = steps(tmp_path)
+    assert len(logged) == 3 and all(line[GAP] < 1e-4 for line in logged), [line[GAP] for line in logged]
+    assert counted(server, "request_success_total") - before == 24, "4 rows a rank and step"
+    assert len(lines(tmp_path / "runs/run/completions.jsonl")) == 24
