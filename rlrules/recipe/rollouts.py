@@ -9,6 +9,7 @@ from rlrules.engines.policy import Models, Sync, call_workers, configuration, mo
 from rlrules.errors import RlrulesError
 from rlrules.judges.base import Usage
 from rlrules.judges.http import ServerFields, Servers, Url
+from rlrules.recipe.served import is_at
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -55,6 +56,10 @@ def rollouts_problems(loaded: "LoadedRecipe", arguments: "GRPOConfig | None") ->
         if peft and peft.get(key, plain) not in (plain, []):
             message = f"vLLM loads no adapter with {key}: leave it out"
             problems.append(loaded.problem(("model", "peft", key), message))
+    for name, engine in loaded.recipe.engines.items():
+        if engine.policy != section.sync and any(is_at(engine, url) for url in section.urls):
+            message = f"is {engine.policy or 'not set'}, and rollouts.sync is {section.sync}: make them equal"
+            problems.append(loaded.problem(("engines", name, "policy"), message))
     conflicts = _conflicts(arguments) if arguments is not None else {}
     return problems + [loaded.problem(("training", field), message) for field, message in conflicts.items()]
 

@@ -118,7 +118,8 @@ class GrpoRecipe(Recipe):
     )
     server: ServerSection | None = Field(None, description="Of `rlrules serve`; nothing else reads it.")
     engines: dict[str, EngineSection] = Field(
-        default_factory=dict, description="vLLM servers that `rlrules serve` starts; nothing else does."
+        default_factory=dict,
+        description="vLLM servers that `rlrules serve` and `rlrules engines` start; nothing else does.",
     )
 
     @field_validator("rewards", mode="before")

@@ -92,6 +92,14 @@ def test_what_goes_together(tmp_path: Path) -> None:
     assert problems(loaded(tmp_path, {"sync": "lora"}, model={"name": "m", "peft": peft})) == []
 
 
+@pytest.mark.parametrize(("port", "policy", "told"), [(9, None, "not set"), (9, "full", "full"), (10, None, "")])
+def test_an_engine_is_one_for_the_way_weights_come(tmp_path: Path, port: int, policy: str | None, told: str) -> None:
+    engines = {"here": {"model": "m", "port": port, "policy": policy}}
+    found = problems(loaded(tmp_path, {"sync": "lora"}, engines=engines))
+    assert len(found) == bool(told)
+    assert not told or f"engines.here.policy: is {told}, and rollouts.sync is lora: make them equal" in found[0]
+
+
 def test_trl_keeps_the_log_probabilities_that_tea_needs(tmp_path: Path) -> None:
     tea = {"scope": "batch"}
     recipe = loaded(tmp_path, {"sync": "full"}, tea=tea)
