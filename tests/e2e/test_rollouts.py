@@ -9,16 +9,26 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from rlrules.engines.vllm import VllmConfig, VllmServer
 from rlrules.models import DEFAULT_MODEL
 from tests.e2e.serving import counted
-from tests.e2e.training import EMBEDDED, lines, run, start, wait_for, write_recipe
+from tests.e2e.training import EMBEDDED, lines, run, start, tiny_policy, wait_for, write_recipe
+from tests.fakes.policy_server import FakePolicyServer
 
 pytestmark = pytest.mark.e2e
 
 GAP = "sampling/sampling_logp_difference/max"
 PEFT = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
+# In float32, as the server is: the launcher's configurations of DeepSpeed are bfloat16's.
+ZERO2 = {
+    "zero_optimization": {"stage": 2},
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto",
+}
 SMALL = {"model": DEFAULT_MODEL, "dtype": "float32", "max_model_len": 256, "kv_cache_gib": 1}
 
 
@@ -93,7 +103,8 @@ def test_adapters_follow_the_policy_and_survive_a_killed_server(adapters: VllmSe
     logged = steps(tmp_path)
     assert [line["step"] for line in logged] == list(range(1, 8))
     assert all(line[GAP] < 1e-4 for line in logged), [line[GAP] for line in logged]
-    assert sum(line["rollouts/loads"] for line in logged) == 8, "once a version, and once more after the restart"
+    # Once a version, and once more after the restart, unless it hit the moment between two versions.
+    assert sum(line["rollouts/loads"] for line in logged) in (7, 8)
     assert logged[-1]["kl"] > 1e-3, "the policy has not moved: a server left behind would not show"
     assert len(lines(tmp_path / "runs/run/completions.jsonl")) == 28
     assert told_models(adapters) == [adapters.served_model_name]
@@ -111,15 +122,45 @@ def test_all_weights_follow_the_policy_and_the_server_gets_its_own_back(weights:
     assert answer(weights) == pytest.approx(before, abs=1e-5)
 
 
-@pytest.mark.parametrize("sync", ["lora"])
-def test_two_ranks_ask_for_their_own_rows(sync: str, adapters: VllmServer, tmp_path: Path) -> None:
+def test_two_ranks_ask_for_their_own_rows(adapters: VllmServer, tmp_path: Path) -> None:
     pytest.importorskip("deepspeed", reason="deepspeed is not installed: pip install 'rlrules[deepspeed]'")
-    server = adapters
-    before = counted(server, "request_success_total")
-    recipe = served_recipe(tmp_path, server, sync, max_steps=3, use_cpu=True)
-    code, output = run(tmp_path, recipe, ranks=2, config="zero2")
+    before = counted(adapters, "request_success_total")
+    recipe = served_recipe(tmp_path, adapters, "lora", max_steps=3, deepspeed=ZERO2)
+    code, output = run(tmp_path, recipe, ranks=2)
     assert code == 0, output
     logged = steps(tmp_path)
     assert len(logged) == 3 and all(line[GAP] < 1e-4 for line in logged), [line[GAP] for line in logged]
-    assert counted(server, "request_success_total") - before == 24, "4 rows a rank and step"
+    assert counted(adapters, "request_success_total") - before == 24, "4 rows a rank and step"
     assert len(lines(tmp_path / "runs/run/completions.jsonl")) == 24
+
+
+@pytest.mark.parametrize("sync", ["lora", "full"])
+def test_under_zero3_whole_weights_are_sent(sync: str, tmp_path: Path) -> None:
+    """A rank holds a part of each weight; what a server got at a step is what the last step's checkpoint holds."""
+    pytest.importorskip("deepspeed", reason="deepspeed is not installed: pip install 'rlrules[deepspeed]'")
+    policy, file = tiny_policy(tmp_path / "policy"), "adapter_model" if sync == "lora" else "model"
+    versions: dict[str, dict[str, torch.Tensor]] = {}
+
+    def keep(body: dict[str, Any], _: int) -> None:
+        [version] = (tmp_path / "shared").glob("rlrules-*")
+        if version.name not in versions:
+            versions[version.name] = load_file(version / f"{file}.safetensors")
+
+    with FakePolicyServer(sync, meddle=keep) as fake:
+        recipe = write_recipe(
+            tmp_path,
+            policy,
+            model={"name": str(policy), **({"peft": PEFT} if sync == "lora" else {})},
+            rollouts={"urls": [fake.url], "sync": sync, "shared_dir": str(tmp_path / "shared")},
+            training={"max_steps": 3, "max_completion_length": 64, "bf16": True, "use_cpu": True},
+        )
+        code, output = run(tmp_path, recipe, ranks=2, config="zero3")
+        assert code == 0, output
+        assert (fake.counts["answered"], fake.adapters, fake.version) == (24, {}, "")
+    assert [name.rpartition("-")[2] for name in versions] == ["1", "2", "3"]
+    sent = list(versions.values())
+    for step in (1, 2):
+        trained = load_file(tmp_path / f"runs/run/checkpoints/checkpoint-{step}/{file}.safetensors")
+        assert set(sent[step]) == set(trained)
+        assert all(torch.equal(sent[step][name], trained[name]) for name in trained)
+        assert any(not torch.equal(sent[step][name], sent[step - 1][name]) for name in trained)
