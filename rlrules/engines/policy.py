@@ -1,6 +1,7 @@
 """What a trainer asks of a vLLM server that generates for its policy, beside completions."""
 
-from contextlib import suppress
+from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,20 +59,33 @@ class _Results(BaseModel):
     results: list[Held] = Field(min_length=1)
 
 
+def status_of(error: Exception) -> int:
+    """The status of an answer that is not 2xx; 0 of any other error."""
+    return int(getattr(error, "status_code", 0))
+
+
+def root(client: "AsyncOpenAI") -> str:
+    """Where the routes begin that stand beside /v1."""
+    return str(client.base_url).rstrip("/").removesuffix("/v1")
+
+
+async def post(client: "AsyncOpenAI", route: str, body: Mapping[str, Any]) -> object:
+    """The server's answer to `body` at a route, which begins with /v1 or stands beside it."""
+    return await client.post(root(client) + route, cast_to=object, body=dict(body))
+
+
 async def models(client: "AsyncOpenAI") -> Models:
     """The models that the server answers for."""
-    return Models.model_validate(await client.get("/models", cast_to=object))
+    return Models.model_validate(await _get(client, "/v1/models"))
 
 
 async def load_adapter(client: "AsyncOpenAI", name: str, folder: Path) -> bool:
     """Load an adapter under a name; whether it was this call that did it, and no other rank's."""
-    import openai
-
     try:
-        await client.post("/load_lora_adapter", cast_to=str, body={"lora_name": name, "lora_path": str(folder)})
-    except openai.BadRequestError:
+        await post(client, "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
+    except Exception as error:
         # Who comes second is refused.
-        if name not in {model.id for model in (await models(client)).data}:
+        if status_of(error) != HTTPStatus.BAD_REQUEST or name not in {m.id for m in (await models(client)).data}:
             raise
         return False
     return True
@@ -79,33 +93,32 @@ async def load_adapter(client: "AsyncOpenAI", name: str, folder: Path) -> bool:
 
 async def unload_adapters(client: "AsyncOpenAI", prefix: str, keep: str = "") -> None:
     """Unload every adapter whose name begins with `prefix`, but for `keep`."""
-    import openai
-
     for model in (await models(client)).data:
         if model.id.startswith(prefix) and model.id != keep:
-            with suppress(openai.NotFoundError):  # Another rank was faster.
-                await client.post("/unload_lora_adapter", cast_to=str, body={"lora_name": model.id})
+            try:
+                await post(client, "/v1/unload_lora_adapter", {"lora_name": model.id})
+            except Exception as error:
+                if status_of(error) != HTTPStatus.NOT_FOUND:  # Another rank was faster.
+                    raise
 
 
 async def call_workers(client: "AsyncOpenAI", method: str, **arguments: str) -> list[Held]:
     """Call a method of all workers' `PolicyWorker`."""
-    body = {"method": method, "kwargs": arguments}
-    told = await client.post(f"{root(client)}/collective_rpc", cast_to=object, body=body)
+    told = await post(client, "/collective_rpc", {"method": method, "kwargs": arguments})
     return _Results.model_validate(told).results
 
 
 async def configuration(client: "AsyncOpenAI") -> dict[str, Any] | None:
     """The server's whole configuration, by vLLM's names; None where it has no development routes."""
-    import openai
-
     try:
-        told: Any = await client.get(f"{root(client)}/server_info?config_format=json", cast_to=object)
-    except openai.NotFoundError:
+        told: Any = await _get(client, "/server_info?config_format=json")
+    except Exception as error:
+        if status_of(error) != HTTPStatus.NOT_FOUND:
+            raise
         return None
     config: dict[str, Any] = told["vllm_config"]
     return config
 
 
-def root(client: "AsyncOpenAI") -> str:
-    """Where the routes begin that stand beside /v1."""
-    return str(client.base_url).rstrip("/").removesuffix("/v1")
+async def _get(client: "AsyncOpenAI", route: str) -> object:
+    return await client.get(root(client) + route, cast_to=object)

@@ -1,11 +1,12 @@
 """The section `rollouts`: vLLM servers that generate for the policy over HTTP; and what must hold where it is used."""
 
 import asyncio
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from rlrules.engines.policy import Models, Sync, call_workers, configuration, models, root
+from rlrules.engines.policy import Models, Sync, call_workers, configuration, models, post, root, status_of
 from rlrules.errors import RlrulesError
 from rlrules.judges.base import Usage
 from rlrules.judges.http import ServerFields, Servers, Url
@@ -121,8 +122,6 @@ def _length_problem(served: Models, wanted: Any) -> str:
 
 
 async def _sync_problem(client: "AsyncOpenAI", sync: Sync, config: dict[str, Any] | None, rank: int) -> str:
-    import openai
-
     mode = config["model_config"]["logprobs_mode"] if config else "processed_logprobs"
     if mode != "processed_logprobs":
         return f"it runs with --logprobs-mode {mode}: start it with processed_logprobs, as the policy is trained"
@@ -131,14 +130,16 @@ async def _sync_problem(client: "AsyncOpenAI", sync: Sync, config: dict[str, Any
             await call_workers(client, "policy_weights")
             return ""
         # Refused for want of a name where there is such a route.
-        await client.post("/load_lora_adapter", cast_to=str, body={"lora_name": "", "lora_path": ""})
-    except openai.BadRequestError:
-        pass
-    except openai.NotFoundError:
-        variable = "VLLM_SERVER_DEV_MODE" if sync == "full" else "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
-        return f"it has no route to load weights by: start it with {variable}=1 ({root(client)})"
-    except openai.InternalServerError:
-        return "its workers know nothing of policies: start it with --worker-extension-cls, see docs/recipes.md"
+        await post(client, "/v1/load_lora_adapter", {"lora_name": "", "lora_path": ""})
+    except Exception as error:
+        status = status_of(error)
+        if status == HTTPStatus.NOT_FOUND:
+            variable = "VLLM_SERVER_DEV_MODE" if sync == "full" else "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+            return f"it has no route to load weights by: start it with {variable}=1 ({root(client)})"
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR and sync == "full":
+            return "its workers know nothing of policies: start it with --worker-extension-cls, see docs/recipes.md"
+        if status != HTTPStatus.BAD_REQUEST:
+            raise
     if config is None:
         return ""
     lora = config.get("lora_config")

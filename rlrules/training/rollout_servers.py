@@ -10,12 +10,13 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from rlrules.engines.policy import Held, call_workers, load_adapter, models, unload_adapters
+from rlrules.engines.policy import Held, call_workers, load_adapter, models, post, root, status_of, unload_adapters
 from rlrules.errors import RlrulesError
 from rlrules.judges.base import JudgeFailure, Usage
 from rlrules.judges.http import Servers
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Finished = Callable[[int, list[int]], object]
 """Told of each completion as soon as it is there, on the event loop: its request's number, and its tokens."""
 
+COMPLETIONS = "/v1/completions"
 LEAVE_S = 60.0
 """Seconds that a server is given, at the end of a run, to go back to what it was."""
 
@@ -146,7 +148,7 @@ class RolloutServers:
         return ""
 
     def _link(self, client: "AsyncOpenAI") -> "_Adapters | _Weights":
-        url = str(client.base_url)
+        url = root(client)
         if url not in self._links:
             self._links[url] = _Adapters(self) if self._section.sync == "lora" else _Weights(self)
         return self._links[url]
@@ -161,18 +163,18 @@ class _Adapters:
         self._held = ""
 
     async def complete(self, client: "AsyncOpenAI", version: Version, body: dict[str, Any]) -> object:
-        import openai
-
         await self._hold(client, version)
         body["model"] = version.name
         try:
-            return await client.post("/completions", cast_to=object, body=body)
-        except openai.NotFoundError:
-            # It was started again since.
-            async with self._lock:
-                self._held = ""
-            await self._hold(client, version)
-            return await client.post("/completions", cast_to=object, body=body)
+            return await post(client, COMPLETIONS, body)
+        except Exception as error:
+            if status_of(error) != HTTPStatus.NOT_FOUND:
+                raise
+        # It was started again since.
+        async with self._lock:
+            self._held = ""
+        await self._hold(client, version)
+        return await post(client, COMPLETIONS, body)
 
     async def _hold(self, client: "AsyncOpenAI", version: Version) -> None:
         async with self._lock:
@@ -200,7 +202,7 @@ class _Weights:
     async def complete(self, client: "AsyncOpenAI", version: Version, body: dict[str, Any]) -> object:
         before = await self._hold(client, version)
         body["model"] = self._model
-        reply: object = await client.post("/completions", cast_to=object, body=body)
+        reply = await post(client, COMPLETIONS, body)
         if await self._holds_now(client) != before:
             async with self._lock:
                 if self._held == before:
