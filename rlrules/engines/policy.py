@@ -31,10 +31,11 @@ def policy_environment(sync: Sync) -> dict[str, str]:
 
 
 class Held(BaseModel):
-    """What one worker computes with; see `PolicyWorker.policy_weights`."""
+    """What one worker computes with; see `PolicyWorker`."""
 
     process: str
     version: str
+    loaded: bool = False
     problem: str = ""
 
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Finished = Callable[[int, list[int]], object]
 """Told of each completion as soon as it is there, on the event loop: its request's number, and its tokens."""
 
+Stamp = list[tuple[str, str]]
+"""Process and version of each worker of a server."""
+
 COMPLETIONS = "/v1/completions"
 LEAVE_S = 60.0
 """Seconds that a server is given, at the end of a run, to go back to what it was."""
@@ -194,10 +197,10 @@ class _Weights:
         self._servers = servers
         self._lock = asyncio.Lock()
         self._version = ""
-        self._held: list[Held] = []
+        self._held: Stamp = []
         self._model = ""
-        self._asking: asyncio.Task[list[Held]] | None = None
-        self._next: asyncio.Task[list[Held]] | None = None
+        self._asking: asyncio.Task[Stamp] | None = None
+        self._next: asyncio.Task[Stamp] | None = None
 
     async def complete(self, client: "AsyncOpenAI", version: Version, body: dict[str, Any]) -> object:
         before = await self._hold(client, version)
@@ -210,21 +213,20 @@ class _Weights:
             raise JudgeFailure("empty", "the server was started again meanwhile; who answered is not known")
         return reply
 
-    async def _hold(self, client: "AsyncOpenAI", version: Version) -> list[Held]:
+    async def _hold(self, client: "AsyncOpenAI", version: Version) -> Stamp:
         async with self._lock:
             if self._version != version.name:
-                before = await call_workers(client, "policy_weights")
                 held = await call_workers(client, "load_policy", folder=str(version.folder), version=version.name)
                 if problems := [worker.problem for worker in held if worker.problem]:
                     raise JudgeFailure("rejected", problems[0])
                 if any(worker.version != version.name for worker in held):
                     raise JudgeFailure("rejected", f"not all of its workers hold {version.name}")
-                self._servers.loads += before != held
+                self._servers.loads += any(worker.loaded for worker in held)
                 self._model = (await models(client)).base.id
-                self._version, self._held = version.name, held
+                self._version, self._held = version.name, _stamp(held)
             return self._held
 
-    async def _holds_now(self, client: "AsyncOpenAI") -> list[Held]:
+    async def _holds_now(self, client: "AsyncOpenAI") -> Stamp:
         """What the workers hold, asked after this call was made; calls that wait share one question."""
         if self._next is None:
             self._next = asyncio.ensure_future(self._ask(client, self._asking))
@@ -232,18 +234,22 @@ class _Weights:
             self._next.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(self._next)
 
-    async def _ask(self, client: "AsyncOpenAI", earlier: "asyncio.Task[list[Held]] | None") -> list[Held]:
+    async def _ask(self, client: "AsyncOpenAI", earlier: "asyncio.Task[Stamp] | None") -> Stamp:
         if earlier is not None:
             await asyncio.wait([earlier])
         # Whoever comes from here on needs a question of its own.
         self._asking, self._next = self._next, None
-        return await call_workers(client, "policy_weights")
+        return _stamp(await call_workers(client, "policy_weights"))
 
     async def leave(self, client: "AsyncOpenAI") -> None:
         held = await call_workers(client, "policy_weights")
         # Another run may have put its own in.
         if any(worker.version.startswith(self._servers.run) for worker in held):
             await call_workers(client, "restore_policy")
+
+
+def _stamp(held: Sequence[Held]) -> Stamp:
+    return [(worker.process, worker.version) for worker in held]
 
 
 class _Logprobs(BaseModel):

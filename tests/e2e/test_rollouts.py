@@ -45,9 +45,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
         yield server
 
 
-def served_recipe(folder: Path, server: VllmServer, sync: str, **training: Any) -> Path:
+def served_recipe(
+    folder: Path, server: VllmServer, sync: str, model: dict[str, Any] | None = None, **training: Any
+) -> Path:
     """Four completions of up to 16 tokens a step, at a rate at which a server left behind by one step would show."""
-    model = {"name": EMBEDDED, **({"peft": PEFT} if sync == "lora" else {})}
+    model = model or {"name": EMBEDDED, **({"peft": PEFT} if sync == "lora" else {})}
     fixed = {"max_completion_length": 16, "save_strategy": "no", "beta": 1e-3}
     rate = 1e-3 if sync == "lora" else 1e-4
     return write_recipe(
@@ -122,16 +124,34 @@ def test_all_weights_follow_the_policy_and_the_server_gets_its_own_back(weights:
     assert answer(weights) == pytest.approx(before, abs=1e-5)
 
 
-def test_two_ranks_ask_for_their_own_rows(adapters: VllmServer, tmp_path: Path) -> None:
+def on_two_ranks(folder: Path, server: VllmServer, sync: str, **changes: Any) -> list[dict[str, Any]]:
+    """The steps of a run under ZeRO-2, each rank of which asked for its own four rows a step."""
     pytest.importorskip("deepspeed", reason="deepspeed is not installed: pip install 'rlrules[deepspeed]'")
-    before = counted(adapters, "request_success_total")
-    recipe = served_recipe(tmp_path, adapters, "lora", max_steps=3, deepspeed=ZERO2)
-    code, output = run(tmp_path, recipe, ranks=2)
+    before = counted(server, "request_success_total")
+    recipe = served_recipe(folder, server, sync, **{"max_steps": 4, "deepspeed": ZERO2, **changes})
+    code, output = run(folder, recipe, ranks=2)
     assert code == 0, output
-    logged = steps(tmp_path)
-    assert len(logged) == 3 and all(line[GAP] < 1e-4 for line in logged), [line[GAP] for line in logged]
-    assert counted(adapters, "request_success_total") - before == 24, "4 rows a rank and step"
-    assert len(lines(tmp_path / "runs/run/completions.jsonl")) == 24
+    assert counted(server, "request_success_total") - before == 4 * 2 * 4
+    assert len(lines(folder / "runs/run/completions.jsonl")) == 4 * 2 * 4
+    return steps(folder)
+
+
+def test_two_ranks_with_adapters(adapters: VllmServer, tmp_path: Path) -> None:
+    logged = on_two_ranks(tmp_path, adapters, "lora")
+    assert len(logged) == 4 and all(line[GAP] < 1e-4 for line in logged), [line[GAP] for line in logged]
+    assert logged[-1]["kl"] > 1e-3
+
+
+def test_two_ranks_with_all_weights(tmp_path: Path) -> None:
+    # Small heads are none of vLLM's.
+    policy = tiny_policy(tmp_path / "policy", hidden=128)
+    config = VllmConfig(**{**SMALL, "model": str(policy)}, policy="full")  # type: ignore[arg-type]
+    with VllmServer(config, tmp_path / "server.log") as server:
+        logged = on_two_ranks(tmp_path, server, "full", model={"name": str(policy)}, learning_rate=1e-2)
+        assert len(logged) == 4 and all(line[GAP] < 1e-4 for line in logged), [line[GAP] for line in logged]
+        assert logged[-1]["kl"] > 1e-3
+        # Of two ranks that bring the same version one has it loaded.
+        assert [line["rollouts/loads"] for line in logged] == [0.5] * 4
 
 
 @pytest.mark.parametrize("sync", ["lora", "full"])

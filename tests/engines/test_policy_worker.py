@@ -32,9 +32,10 @@ class Worker(PolicyWorker):
 def test_a_version_is_loaded_once_and_told_of(tmp_path: Path) -> None:
     worker = Worker()
     assert worker.policy_weights()["version"] == ""
-    for number in (1, 1, 2):
+    for number, loaded in ((1, True), (1, False), (2, True)):
         told = worker.load_policy(folder=str(tmp_path), version=f"run-{number}")
-        assert told == worker.policy_weights() and told["version"] == f"run-{number}"
+        assert told == worker.policy_weights() | ({"loaded": True} if loaded else {})
+        assert told["version"] == f"run-{number}"
     assert worker.loaded == [str(tmp_path)] * 2
     assert worker.restore_policy()["version"] == ""
     assert worker.loaded[2:] == ["/base"], "the base is what the server was started with"

@@ -164,15 +164,18 @@ class FakePolicyServer:
         self.adapters[name] = weights_of(Path(path))
         return 200, "loaded"
 
-    def _worker(self, method: str, folder: str = "", version: str = "") -> dict[str, str]:
-        problem = {}
-        if method == "load_policy" and not Path(folder).is_dir():
-            problem = {"problem": f"{folder} does not exist where the server runs"}
+    def _worker(self, method: str, folder: str = "", version: str = "") -> dict[str, str | bool]:
+        further: dict[str, str | bool] = {}
+        if method == "load_policy" and version == self.version:
+            pass
+        elif method == "load_policy" and not Path(folder).is_dir():
+            further = {"problem": f"{folder} does not exist where the server runs"}
         elif method == "load_policy":
             self.weights, self.version = weights_of(Path(folder)), version
+            further = {"loaded": True}
         elif method == "restore_policy":
             self.weights, self.version = 0, ""
-        return {"process": self.process, "version": self.version} | problem
+        return {"process": self.process, "version": self.version, **further}
 
 
 def completion(ids: list[int], logprobs: list[float], finish_reason: str = "stop") -> Body:

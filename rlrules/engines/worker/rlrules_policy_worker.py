@@ -30,20 +30,21 @@ class PolicyWorker:
         """
         return {"process": _PROCESS, "version": self._policy_version}
 
-    def load_policy(self, folder: str, version: str) -> dict[str, str]:
+    def load_policy(self, folder: str, version: str) -> dict[str, str | bool]:
         """Take in the weights in `folder` under a name; nothing happens where they are in already.
 
         Returns:
-            As `policy_weights`; with `problem` where the folder is not to be seen from here.
+            As `policy_weights`; with `loaded` where they were not in before, with `problem` where the folder is not to
+            be seen from here.
         """
         if version == self._policy_version:
-            return self.policy_weights()
+            return {**self.policy_weights()}
         if not Path(folder).is_dir():
-            return self.policy_weights() | {"problem": f"{folder} does not exist where the server runs"}
+            return {**self.policy_weights(), "problem": f"{folder} does not exist where the server runs"}
         self._policy_base = self._policy_base or self.vllm_config.model_config.model
         self._policy_reload(folder)
         self._policy_version = version
-        return self.policy_weights()
+        return {**self.policy_weights(), "loaded": True}
 
     def restore_policy(self) -> dict[str, str]:
         """Take in what the server was started with."""
