@@ -31,11 +31,11 @@ install: .venv/.installed .venv-serve/.installed-$(SERVE)
 train: install
 	.venv/bin/python scripts/quickstart.py $(ARGS)
 
-test: install
-	.venv/bin/python -m pytest
+test: install test-fast
+	.venv/bin/python -m pytest -m e2e
 
 test-fast: .venv/.installed
-	.venv/bin/python -m pytest -m "not e2e"
+	.venv/bin/python -m pytest -m "not e2e" -n 2
 
 check: .venv/.installed
 	.venv/bin/ruff check .

@@ -21,12 +21,15 @@ def rule_reasoning(
     world: Annotated[str, typer.Option(help="open, or closed: of deduction, what does not follow is false.")] = "open",
     seed: Annotated[int, typer.Option(help="Of all questions.")] = 0,
     split: Annotated[str, typer.Option(help="train or test; no question is in both.")] = "train",
+    form: Annotated[
+        bool, typer.Option("--form", help="With completions in the form asked for, answers drawn by lot, to imitate.")
+    ] = False,
 ) -> None:
     """Questions that ask for a deduction, with their answers: the rows that {type: rule_reasoning} makes."""
     with told():
         from pydantic import ValidationError
 
-        from rlrules.data.rule_reasoning import RuleReasoningConfig
+        from rlrules.data.rule_reasoning import RuleReasoningConfig, in_form
         from rlrules.data.stage_log import write_atomically
         from rlrules.errors import RecipeError
         from rlrules.recipe.load import Sources, validation_problems
@@ -40,6 +43,7 @@ def rule_reasoning(
             place = Sources(file="rule-reasoning")
             raise RecipeError(validation_problems(error, RuleReasoningConfig, section, place)) from error
         rows = config.load(lambda text: 0).rows
+        rows = [in_form(row) for row in rows] if form else rows
         write_atomically(out, "".join(json.dumps(row) + "\n" for row in rows))
     counts = Counter(f"{row['domain']}: {row['answer']}" for row in rows)
     print_table(f"{len(rows)} questions -> {out}", dict(sorted(counts.items())))

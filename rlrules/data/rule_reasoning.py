@@ -1,7 +1,8 @@
 """Prompts that ask for a deduction, made from a seed: nothing is downloaded, and every answer is certain."""
 
 import hashlib
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -65,6 +66,15 @@ class RuleReasoningConfig(PromptsConfig):
             yield _row(problem, family, f"{family}-{self.seed}-{number}")
         if len(seen) < self.size:
             raise DataError(f"{family}: only {len(seen)} different questions of {self.size}; ask for fewer, or deeper")
+
+
+def in_form(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row to imitate: with a `completion` in the form that is asked for, whose answer is drawn by lot.
+
+    It teaches the form and nothing else, so that what a model then learns to answer is the reward's doing.
+    """
+    answer = random.Random(row["id"]).choice(row["labels"])
+    return {**row, "completion": f"<think>\nI follow the rules.\n</think>\n\n<answer>{answer}</answer>"}
 
 
 def _split(text: str) -> str:

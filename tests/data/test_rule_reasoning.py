@@ -1,5 +1,6 @@
 """Generated questions as prompts, RuleCollection's files, and the command that writes a file."""
 
+import asyncio
 import json
 from collections import Counter
 from pathlib import Path
@@ -11,9 +12,11 @@ from typer.testing import CliRunner
 
 from rlrules.cli import app
 from rlrules.data.rule_collection import RuleCollectionConfig, rules_shuffled
-from rlrules.data.rule_reasoning import RuleReasoningConfig
+from rlrules.data.rule_reasoning import RuleReasoningConfig, in_form
 from rlrules.errors import DataError
 from rlrules.rewards.answer import AnswerConfig
+from rlrules.rewards.base import Context, Resources
+from rlrules.types import Completion
 
 
 def rows(**section: Any) -> list[Any]:
@@ -31,6 +34,17 @@ def test_all_families_in_turn_with_what_scorers_read() -> None:
     assert made == rows(size=6, depths=[1, 2])
     assert made != rows(size=6, depths=[1, 2], seed=1)
     assert len(rows(size=6, limit=8)) == 8
+
+
+def test_the_form_is_taught_without_the_answers() -> None:
+    scorer, right, answers = AnswerConfig().build(Resources()), [], Counter[str]()
+    for row in map(in_form, rows(families=["deduction"], size=90)):
+        score = asyncio.run(scorer.score_one(Context((), row), Completion(row["completion"], 9)))
+        assert score.details["well_formed"] and score.value is not None
+        right.append(score.value)
+        answers[row["completion"].partition("<answer>")[2]] += 1
+    # Of three answers: 30 of 90 by chance, with a deviation of 4.5.
+    assert 15 <= sum(right) <= 45 and len(answers) == 3 and min(answers.values()) >= 15
 
 
 def test_no_question_is_in_both_splits_whatever_the_seed() -> None:
@@ -120,5 +134,10 @@ def test_the_command_writes_rows_that_prompts_read(tmp_path: Path) -> None:
     assert f"5 questions -> {out}" in done.output
     written = [json.loads(line) for line in out.read_text().splitlines()]
     assert written == rows(families=["ordering"], depths=[2], size=5)
+    again = CliRunner().invoke(
+        app, ["data", "rule-reasoning", "-o", str(out), "--family", "ordering", "--depth", "2", "--size", "5", "--form"]
+    )
+    assert again.exit_code == 0, again.output
+    assert [json.loads(line) for line in out.read_text().splitlines()] == [in_form(row) for row in written]
     refused = CliRunner().invoke(app, ["data", "rule-reasoning", "-o", str(out), "--world", "flat"])
     assert refused.exit_code == 2 and "world" in refused.output

@@ -29,14 +29,9 @@ def _root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made_earlier(folder: Path, path: Path) -> list[str]:
     """Overrides that name what a recipe takes from the command before it."""
-    if path.stem == "trust_grpo":
+    if path.stem in ("trust_grpo", "rule_reasoner"):
         return [f"model.name={POLICY}"]
-    if path.stem == "thinking_reward_model":
-        (folder / "train.jsonl").write_text(json.dumps({"prompt": "How good?", "completion": "0.7"}) + "\n")
-        return [f"data.train.path={folder / 'train.jsonl'}"]
-    if path.stem == "trust_grpo":
-        return [f"model.name={POLICY}"]
-    if path.stem == "thinking_reward_model":
+    if path.stem in ("thinking_reward_model", "rule_reasoner_start"):
         (folder / "train.jsonl").write_text(json.dumps({"prompt": "How good?", "completion": "0.7"}) + "\n")
         return [f"data.train.path={folder / 'train.jsonl'}"]
     if path.stem == "ui_r1_efficient_2":
