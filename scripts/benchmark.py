@@ -19,6 +19,7 @@ from benchmarks.light_if import light_if  # noqa: E402
 from benchmarks.overhead import overhead  # noqa: E402
 from benchmarks.overlap import overlap  # noqa: E402
 from benchmarks.pairs import pairs  # noqa: E402
+from benchmarks.rollouts import rollouts  # noqa: E402
 from benchmarks.sampling import sampling  # noqa: E402
 from benchmarks.scoring_speed import speed  # noqa: E402
 from benchmarks.serving import serving  # noqa: E402
@@ -46,6 +47,7 @@ COMMANDS = (
     tea_step,
     constraint_speed,
     trust,
+    rollouts,
 )
 for command in COMMANDS:
     app.command()(command)

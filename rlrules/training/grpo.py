@@ -10,11 +10,13 @@ from accelerate.utils import gather
 from transformers import Trainer
 from trl import GRPOTrainer
 
+from rlrules.recipe.rollouts import RolloutsSection
 from rlrules.recipe.sampling import DomainAwareConfig
 from rlrules.recipe.schema import GrpoRecipe, TeaSection
 from rlrules.training.entropy import SCORED, EntropyTerm
 from rlrules.training.job import Job, told_rows
 from rlrules.training.overlap import Overlap, texts_of
+from rlrules.training.rollouts import use_rollouts
 from rlrules.training.sampling import DomainSampler
 from rlrules.training.scoring import Batch, BatchScorer
 from rlrules.training.state import Stateful
@@ -48,6 +50,7 @@ class RulesGRPOTrainer(NamedWeights, GRPOTrainer):  # type: ignore[misc]
         sampler: Draws the prompts; None leaves them to TRL.
         tea: Adds the entropy term of that section to TRL's loss; None, or a coefficient of 0, leaves it as it is.
         overlap: Completions are scored while others are generated and log-probabilities are taken.
+        rollouts: The servers that generate; None leaves it to what TRL's fields say.
         arguments: As for TRL's trainer, without `reward_funcs`.
     """
 
@@ -58,14 +61,19 @@ class RulesGRPOTrainer(NamedWeights, GRPOTrainer):  # type: ignore[misc]
         sampler: DomainSampler | None = None,
         tea: TeaSection | None = None,
         overlap: bool = False,
+        rollouts: RolloutsSection | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(reward_funcs=[objective], **arguments)
         self._scorer = scorer
         self._sampler = sampler
-        self._entropy = EntropyTerm(tea, self.args) if tea is not None and tea.coef > 0 else None
+        served = rollouts is not None
+        self._entropy = EntropyTerm(tea, self.args, served) if tea is not None and tea.coef > 0 else None
         self._scored = torch.empty(0, dtype=torch.bool)
         self._overlap = Overlap(self, scorer) if overlap else None
+        if rollouts is not None:
+            folder = Path(self.args.output_dir).parent / "policy"
+            use_rollouts(self, rollouts, Path(rollouts.shared_dir) if rollouts.shared_dir else folder)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One rollout; in training of the prompts that the sampler draws now: `inputs` were chosen a rollout ago."""
@@ -162,7 +170,12 @@ def make_trainer(job: Job) -> Trainer:
     sampler = _sampler(recipe, job)
     scorer = BatchScorer(rewards.engine, rewards.judges, job.log, unscored, job.arguments.scale_rewards, sampler)
     return RulesGRPOTrainer(
-        scorer=scorer, sampler=sampler, tea=recipe.tea, overlap=recipe.overlap, **job.trainer_arguments("CAUSAL_LM")
+        scorer=scorer,
+        sampler=sampler,
+        tea=recipe.tea,
+        overlap=recipe.overlap,
+        rollouts=recipe.rollouts,
+        **job.trainer_arguments("CAUSAL_LM"),
     )
 
 
