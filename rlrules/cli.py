@@ -1,4 +1,4 @@
-"""The command line: `rlrules check|score|serve|rules|data|eval|report`."""
+"""The command line: `rlrules check|score|serve|engines|rules|data|eval|report`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +27,7 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Dotted assignments:
 def check(
     recipe: Recipe,
     overrides: Overrides = None,
-    ping: Annotated[bool, typer.Option(help="Also ask every judge one question.")] = False,
+    ping: Annotated[bool, typer.Option(help="Also ask every judge and every rollout server.")] = False,
     ranks: Annotated[int, typer.Option(min=1, help="Ranks that will train.")] = 1,
     offline: Annotated[bool, typer.Option(help="Leave out what needs the model, the data and files.")] = False,
 ) -> None:
@@ -77,6 +77,15 @@ def serve(recipe: Recipe, overrides: Overrides = None) -> None:
         except ModuleNotFoundError as error:
             raise EngineError(f"{error.name} is not installed; run: pip install 'rlrules[serve]'") from error
         run(recipe, overrides or ())
+
+
+@app.command()
+def engines(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Run the vLLM servers of a recipe's `engines`, until SIGTERM."""
+    with told():
+        from rlrules.serving.engines import keep_engines
+
+        keep_engines(recipe, overrides or ())
 
 
 @app.command()

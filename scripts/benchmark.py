@@ -17,7 +17,9 @@ from benchmarks.judging import judging  # noqa: E402
 from benchmarks.learning import learning  # noqa: E402
 from benchmarks.light_if import light_if  # noqa: E402
 from benchmarks.overhead import overhead  # noqa: E402
+from benchmarks.overlap import overlap  # noqa: E402
 from benchmarks.pairs import pairs  # noqa: E402
+from benchmarks.rollouts import rollouts  # noqa: E402
 from benchmarks.sampling import sampling  # noqa: E402
 from benchmarks.scoring_speed import speed  # noqa: E402
 from benchmarks.serving import serving  # noqa: E402
@@ -30,6 +32,7 @@ app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=F
 COMMANDS = (
     verdicts,
     overhead,
+    overlap,
     learning,
     pairs,
     comparisons,
@@ -44,6 +47,7 @@ COMMANDS = (
     tea_step,
     constraint_speed,
     trust,
+    rollouts,
 )
 for command in COMMANDS:
     app.command()(command)

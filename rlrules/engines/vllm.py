@@ -18,6 +18,7 @@ from types import TracebackType
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlrules.engines import supervisor
+from rlrules.engines.policy import WORKER_FOLDER, Sync, policy_arguments, policy_environment
 from rlrules.errors import EngineError
 from rlrules.models import resolve_model
 from rlrules.paths import cache_dir
@@ -79,6 +80,10 @@ class VllmConfig(BaseModel):
     kv_cache_gib: int = Field(2, ge=1, description="Memory for the KV cache on a CPU, in GiB; GPUs do not use it.")
     tensor_parallel_size: int = Field(1, ge=1)
     data_parallel_size: int = Field(1, ge=1)
+    policy: Sync | None = Field(
+        None, description="For a policy in training, whose versions come as adapters (lora) or as all weights (full)."
+    )
+    max_lora_rank: int | None = Field(None, ge=1, description="Largest rank of adapters; with `policy: lora`.")
     extra_args: list[str] = Field(default_factory=list, description="Further arguments of vLLM's server.")
     start_timeout_s: float = Field(900.0, gt=0, description="Seconds until the server must answer.")
 
@@ -215,6 +220,7 @@ class VllmServer:
             "max-num-seqs": config.max_num_seqs,
             "tensor-parallel-size": config.tensor_parallel_size,
             "data-parallel-size": config.data_parallel_size,
+            "max-lora-rank": config.max_lora_rank,
             # Log-probabilities after masking and temperature: a constrained label's probability is exact.
             "logprobs-mode": "processed_logprobs",
             # The model's own top-p or top-k would cut probabilities of requests that do not ask for it.
@@ -222,6 +228,7 @@ class VllmServer:
         }
         named = [f"--{name}={value}" for name, value in options.items() if value is not None]
         flags = ["--enable-prefix-caching", "--disable-uvicorn-access-log", *(_CPU_ARGUMENTS if on_cpu else ())]
+        flags += policy_arguments(config.policy) if config.policy else []
         # Last, so that they win.
         return [*named, *flags, *config.extra_args]
 
@@ -263,6 +270,9 @@ def _environment(config: VllmConfig, python: str, model: str, on_cpu: bool) -> d
     # By default in the temporary folder, which the supervisor takes away.
     environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "torchinductor"))
     environment["VLLM_NO_USAGE_STATS"] = "1"
+    if config.policy:
+        environment |= policy_environment(config.policy)
+        environment["PYTHONPATH"] = os.pathsep.join([str(WORKER_FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])])
     if on_cpu:
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(config.kv_cache_gib)
         environment = {**_CPU_ENVIRONMENT, **environment}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -98,6 +98,9 @@ class JudgeConfig(BaseModel):
     """Fields that every kind of judge has."""
 
     model_config = ConfigDict(extra="forbid")
+
+    in_process: ClassVar[bool] = False
+    """Whether it computes with torch in this process."""
 
     model: str = Field(description="Model to ask: as the server names it, or anything `models.py` resolves.")
     revision: str = Field("", description="Weights' revision; part of the cache key.")

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,8 @@ _drawing = threading.Lock()
 
 class LocalJudgeConfig(JudgeConfig):
     """A judge that runs in this process."""
+
+    in_process: ClassVar[bool] = True
 
     type: Literal["local"] = "local"
     batch_size: int = Field(16, ge=1, description="Questions in one forward pass.")

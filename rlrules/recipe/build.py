@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from rlrules.errors import RecipeError, RlrulesError
 from rlrules.judges import Judge, build_judge
 from rlrules.recipe.load import LoadedRecipe
+from rlrules.recipe.schema import GrpoRecipe
 from rlrules.rewards.base import Resources, Scorer
 from rlrules.rewards.engine import RewardEngine
 
@@ -49,8 +50,19 @@ def build_rewards(loaded: LoadedRecipe) -> Rewards:
     if problems:
         raise RecipeError(problems)
     objective = recipe.objective
-    engine = RewardEngine(scorers, objective.build(), recipe.required_rewards(), objective.deadline_s)
+    engine = RewardEngine(
+        scorers, objective.build(), recipe.required_rewards(), objective.deadline_s, _in_process(recipe)
+    )
     return Rewards(judges, scorers, engine)
+
+
+def _in_process(recipe: GrpoRecipe) -> list[str]:
+    """Rewards that compute in this process, themselves or through a judge."""
+    return [
+        name
+        for name, reward in recipe.rewards.items()
+        if reward.in_process() or any(recipe.judges[judge].in_process for judge in reward.judge_names())
+    ]
 
 
 def _count(value: object) -> int | None:

@@ -18,6 +18,7 @@ from rlrules.recipe.build import Rewards, build_rewards
 from rlrules.recipe.entropy import entropy_problems
 from rlrules.recipe.evaluations import evaluation_problems, type_problems
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
+from rlrules.recipe.rollouts import rollouts_problems, server_problems
 from rlrules.recipe.rows import image_problems, read_parts
 from rlrules.recipe.sampling import sampling_problems
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe
@@ -68,6 +69,7 @@ def static_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments 
         policy = loaded.of(GrpoRecipe)
         problems += objective_problems(policy) + _scale_problems(policy) + _group_problems(policy, arguments)
         problems += _layout_problems(policy, arguments) if arguments is not None else []
+        problems += rollouts_problems(policy, arguments)
     problems += type_problems(loaded) + _peft_problems(loaded)
     if arguments is None:
         return problems
@@ -151,7 +153,7 @@ def token_counter(model: str) -> CountTokens:
 
 
 def ping_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:
-    """Ask every judge one question, the cache left out; a line for each that does not answer as it must."""
+    """Ask every judge one question, the cache left out, and every server of `rollouts`; a line for each that fails."""
     problems: list[str] = []
     recipe = loaded.recipe
     if not isinstance(recipe, GrpoRecipe):
@@ -167,7 +169,7 @@ def ping_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:
                 asyncio.run(_seed(build_judge(name, alone), url or config.model, seeded[0]))
         except RlrulesError as error:
             problems.append(loaded.problem(("judges", name), str(error)))
-    return problems or _probe_problems(loaded.of(GrpoRecipe))
+    return problems + server_problems(loaded.of(GrpoRecipe)) or _probe_problems(loaded.of(GrpoRecipe))
 
 
 def _probe_problems(loaded: LoadedRecipe) -> list[str]:

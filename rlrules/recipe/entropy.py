@@ -15,14 +15,14 @@ def entropy_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments
     recipe = loaded.recipe
     conflicts: dict[str, str] = {}
     if isinstance(recipe, GrpoRecipe) and recipe.tea is not None:
-        conflicts = tea_conflicts(recipe.tea, arguments)
+        conflicts = tea_conflicts(recipe.tea, arguments, recipe.rollouts is not None)
     elif isinstance(recipe, SftRecipe) and recipe.entropy_selection is not None:
         conflicts = selection_conflicts(arguments)
     return [loaded.problem(("training", field), message) for field, message in conflicts.items()]
 
 
-def tea_conflicts(tea: TeaSection, arguments: "GRPOConfig") -> dict[str, str]:
-    """Why TEA cannot be added to TRL's loss as configured, by TRL's field."""
+def tea_conflicts(tea: TeaSection, arguments: "GRPOConfig", served: bool = False) -> dict[str, str]:
+    """Why TEA cannot be added to TRL's loss as configured, by TRL's field; `served`: servers generate (`rollouts`)."""
     conflicts: dict[str, str] = {}
     if tea.coef == 0:
         return conflicts
@@ -40,7 +40,7 @@ def tea_conflicts(tea: TeaSection, arguments: "GRPOConfig") -> dict[str, str]:
             f"`tea` takes the mean advantage over an optimiser step, and one of {accumulated} micro-batches is not "
             f"rolled out as a whole: let it divide steps_per_generation x num_iterations ({block})"
         )
-    elif tea.scope == "batch" and not has_old_logps(arguments):
+    elif tea.scope == "batch" and not has_old_logps(arguments, served):
         conflicts["steps_per_generation"] = (
             "`tea.scope: batch` needs old log-probabilities, which TRL takes only where a rollout serves more than one "
             f"optimiser step: make it a multiple of gradient_accumulation_steps ({accumulated}), twice at least, or "
@@ -64,7 +64,7 @@ def rollout_steps(arguments: "GRPOConfig") -> int:
     return int(arguments.steps_per_generation or 1) * int(arguments.num_iterations)
 
 
-def has_old_logps(arguments: "GRPOConfig") -> bool:
-    """Whether TRL keeps the log-probabilities that the policy had when it was rolled out."""
-    corrected = arguments.use_vllm and arguments.vllm_importance_sampling_correction
+def has_old_logps(arguments: "GRPOConfig", served: bool = False) -> bool:
+    """Whether TRL keeps the log-probabilities that the policy had when it was rolled out, `served` or not."""
+    corrected = (arguments.use_vllm or served) and arguments.vllm_importance_sampling_correction
     return bool(arguments.gradient_accumulation_steps % rollout_steps(arguments) != 0 or corrected)

@@ -67,7 +67,7 @@ def estimate(loaded: LoadedRecipe[Recipe], ranks: int, ping: bool, offline: bool
     if isinstance(recipe, GrpoRecipe):
         prompts = len(prepared.train.rows) if prepared else None
         rows = _batches(arguments, ranks, prompts)
-        rows += _sampled(recipe, prepared)
+        rows += _sampled(recipe, prepared) + _generated(recipe)
         rows += _costs(recipe, arguments, ranks, _steps(arguments, ranks, prompts), offline)
     else:
         rows = _passes(arguments, ranks, prepared)
@@ -124,6 +124,14 @@ def _sampled(recipe: GrpoRecipe, prepared: Prepared | None) -> list[tuple[str, s
         return [("sampling", told)]
     counts = Counter(str(row[recipe.sampling.column]) for row in prepared.train.rows)
     return [("sampling", f"{told}: {', '.join(f'{name} {count:,}' for name, count in sorted(counts.items()))}")]
+
+
+def _generated(recipe: GrpoRecipe) -> list[tuple[str, str]]:
+    """Where completions come from, and what goes there."""
+    if recipe.rollouts is None:
+        return []
+    sent = "the adapter" if recipe.rollouts.sync == "lora" else "all weights"
+    return [("generation", f"{len(recipe.rollouts.urls)} vLLM over HTTP, {sent} sent at every rollout")]
 
 
 def _steps(arguments: "GRPOConfig", ranks: int, prompts: int | None) -> int | None:

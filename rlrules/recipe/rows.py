@@ -83,6 +83,8 @@ def image_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str, 
         held = [(number, found) for number, row in enumerate(rows, 1) for found in references(row["prompt"])]
         if held and tokenizer is not None and not sees(tokenizer):
             return [_blind(loaded, part)]
+        if held and loaded.recipe.rollouts is not None:
+            return [loaded.problem(("rollouts",), f"data.{part} holds images, which it cannot send: leave it out")]
         for number, found in held:
             if isinstance(found, str) and not Path(found).is_file():
                 return [loaded.problem(("data", part), f"row {number}: image {found} does not exist")]

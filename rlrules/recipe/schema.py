@@ -8,6 +8,7 @@ from rlrules.data.conversations import AnyConversationsConfig
 from rlrules.data.preferences import AnyPreferenceConfig
 from rlrules.data.prompts import AnyPromptsConfig
 from rlrules.judges import AnyJudgeConfig
+from rlrules.recipe.rollouts import RolloutsSection
 from rlrules.recipe.sampling import AnySamplingConfig
 from rlrules.recipe.served import EngineSection, ServerSection
 from rlrules.rewards.base import ScorerConfig, scorer_config
@@ -108,13 +109,23 @@ class GrpoRecipe(Recipe):
     judges: dict[str, AnyJudgeConfig] = Field(default_factory=dict)
     rewards: dict[str, SerializeAsAny[ScorerConfig]] = Field(min_length=1)
     objective: AnyObjectiveConfig
+    overlap: bool = Field(
+        True,
+        description="Score completions while others are generated and log-probabilities are taken. The same scores "
+        "either way; false: only once the trainer waits for them, as where a judge's server and the policy share "
+        "what they run on.",
+    )
     sampling: AnySamplingConfig | None = Field(
         None, description="How often each domain is drawn; null: TRL's order, each prompt once an epoch."
     )
     tea: TeaSection | None = None
+    rollouts: RolloutsSection | None = Field(
+        None, description="vLLM servers that generate over HTTP; null: as TRL's fields in `training` say."
+    )
     server: ServerSection | None = Field(None, description="Of `rlrules serve`; nothing else reads it.")
     engines: dict[str, EngineSection] = Field(
-        default_factory=dict, description="vLLM servers that `rlrules serve` starts; nothing else does."
+        default_factory=dict,
+        description="vLLM servers that `rlrules serve` and `rlrules engines` start; nothing else does.",
     )
 
     @field_validator("rewards", mode="before")

@@ -1,4 +1,4 @@
-"""The sections of a recipe that only `rlrules serve` reads: the server, and the engines that it starts."""
+"""The sections of a recipe that only `rlrules serve` and `rlrules engines` read: server, and engines to start."""
 
 import ipaddress
 import os
@@ -46,9 +46,9 @@ class ServerSection(BaseModel):
 
 
 class EngineSection(VllmConfig):
-    """A vLLM server that is started with the reward server, and ends with it."""
+    """A vLLM server that is started with the reward server, or by itself."""
 
-    port: int = Field(ge=1, lt=65536, description="The one that the `urls` of a judge or reward name.")
+    port: int = Field(ge=1, lt=65536, description="The one that the `urls` of a judge, a reward or `rollouts` name.")
 
 
 def served(loaded: "LoadedRecipe") -> ServerSection:
@@ -64,7 +64,7 @@ def serving_problems(loaded: "LoadedRecipe") -> list[str]:
         message = f"{server.host} is open to other machines: name a `token_env`, or say `allow_anonymous: true`"
         problems.append(loaded.problem(("server", "host"), message))
     for name, engine in loaded.recipe.engines.items():
-        asked = {model for url, model in _asked(loaded.recipe) if _is_at(engine, url)}
+        asked = {model for url, model in _asked(loaded.recipe) if is_at(engine, url)}
         served_name = engine.served_model_name or engine.model
         if not asked:
             message = f"no judge and no reward asks it: add http://localhost:{engine.port}/v1 to their `urls`"
@@ -102,7 +102,8 @@ def _asked(recipe: "GrpoRecipe") -> Iterator[tuple[str, str]]:
             yield url, getattr(section, "model", "")
 
 
-def _is_at(engine: EngineSection, url: str) -> bool:
+def is_at(engine: EngineSection, url: str) -> bool:
+    """Whether a URL leads to an engine."""
     place = urlsplit(url)
     return place.port == engine.port and place.hostname in {engine.host, "localhost", "127.0.0.1", "::1"}
 

@@ -33,7 +33,8 @@ _TRAINING = (
     ("accuracy", "Pairs in the right order", "share"),
     ("margin", "Lead of the better answer", "score"),
     ("step_time", "Time per step", "s"),
-    ("time/scoring_s", "Scoring time", "s"),
+    ("time/scoring_s", "Waiting for scores", "s"),
+    ("time/overlapped_s", "Scoring beside the rollout", "s"),
     ("learning_rate", "Learning rate", ""),
 )
 _JUDGE = (

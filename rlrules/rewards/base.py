@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
@@ -64,9 +64,17 @@ class Context:
     row: Mapping[str, Any] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
 
+    @classmethod
+    def of(cls, group: Group) -> "Context":
+        """What the completions of `group` share."""
+        return cls(group.prompt, group.row, group.progress)
+
 
 class PointwiseScorer:
-    """A scorer for which one completion does not look at its siblings; subclasses write `score_one`."""
+    """A scorer for which one completion does not look at its siblings; subclasses write `score_one`.
+
+    In training a completion is scored as soon as it exists, unless a subclass has a `score` of its own.
+    """
 
     async def score_one(self, context: Context, completion: Completion) -> Score:
         """Score one completion; may raise, which leaves this one completion unscored."""
@@ -74,11 +82,29 @@ class PointwiseScorer:
 
     async def score(self, group: Group) -> Scored:
         """Score all completions of `group` at once."""
-        context = Context(group.prompt, group.row, group.progress)
-        answers = await asyncio.gather(
-            *(self.score_one(context, completion) for completion in group.completions), return_exceptions=True
-        )
-        return Scored(tuple(unscored(answer) if isinstance(answer, BaseException) else answer for answer in answers))
+        context = Context.of(group)
+        # Of equals one is scored: without a cache, a judge could be asked again about the one that comes later.
+        distinct = dict.fromkeys(group.completions)
+        answers = await asyncio.gather(*(self.score_one(context, one) for one in distinct), return_exceptions=True)
+        scores = dict(zip(distinct, map(_score, answers), strict=True))
+        return Scored(tuple(scores[completion] for completion in group.completions))
+
+    async def score_coming(self, context: Context, completions: Sequence[asyncio.Future[Completion]]) -> Scored:
+        """The same of G completions that are not there yet, each as soon as it is."""
+        scoring: dict[Completion, asyncio.Task[Score]] = {}
+
+        async def score(coming: asyncio.Future[Completion]) -> Score:
+            completion = await coming
+            if completion not in scoring:
+                scoring[completion] = asyncio.create_task(self.score_one(context, completion))
+            return await scoring[completion]
+
+        answers = await asyncio.gather(*(score(coming) for coming in completions), return_exceptions=True)
+        return Scored(tuple(map(_score, answers)))
+
+
+def _score(answer: Score | BaseException) -> Score:
+    return unscored(answer) if isinstance(answer, BaseException) else answer
 
 
 def unscored(error: BaseException) -> Score:
@@ -151,6 +177,10 @@ class ScorerConfig(BaseModel):
             What they got wrong, with the remedy; empty where nothing.
         """
         return ""
+
+    def in_process(self) -> bool:
+        """Whether the scorer computes with torch in this process, its judges aside."""
+        return False
 
     def calls_per_completion(self) -> float:
         """Judge calls for one completion, nothing cached; for estimates."""

@@ -2,26 +2,22 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from rlrules.errors import TrainingError
 from rlrules.judges.loop import on_judge_loop, submit
-from rlrules.rewards.base import Scorer, unscored
+from rlrules.rewards.base import PointwiseScorer, Scorer, unscored
+from rlrules.rewards.coming import Coming, Deadline, Whole
 from rlrules.rewards.objective_base import Objective, Outcome
 from rlrules.types import Group, Score, Scored
 
 GRACE_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Deadline:
-    """So many seconds from the start, and when that is by the event loop's clock."""
-
-    seconds: float
-    until: float
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +60,23 @@ class RewardEngine:
         objective: Combines their scores.
         required: Rewards without which a completion has none.
         deadline_s: Seconds that one call of `score` may take; scores missing then are unscored.
+        in_process: Rewards that compute with torch in this process: they begin only when their scores are waited for,
+            as they would share the trainer's device, its random numbers and torch's default type.
     """
 
     def __init__(
-        self, scorers: Mapping[str, Scorer], objective: Objective, required: Collection[str], deadline_s: float
+        self,
+        scorers: Mapping[str, Scorer],
+        objective: Objective,
+        required: Collection[str],
+        deadline_s: float,
+        in_process: Collection[str] = (),
     ) -> None:
         self._scorers = dict(scorers)
         self._objective = objective
         self._required = frozenset(required)
         self._deadline_s = deadline_s
+        self._in_process = frozenset(in_process)
 
     def score(self, groups: Sequence[Group]) -> list[ScoredGroup]:
         """Score `groups` from a thread without an event loop; one result per group, in order, to be settled.
@@ -80,19 +84,38 @@ class RewardEngine:
         Raises:
             TrainingError: A scorer blocks the event loop past the deadline.
         """
-        future = submit(self._score(groups))
+        deadline = self.deadline()
+        [scored] = self.wait([submit(self._score(groups, deadline))], deadline)
+        return scored
+
+    def deadline(self) -> Deadline:
+        """The recipe's, from now."""
+        return Deadline.after(self._deadline_s)
+
+    def begin(self, coming: Coming) -> Future[ScoredGroup]:
+        """Score a group in the background, as its completions come; cancelling the future gives up."""
+        return submit(self._group(coming))
+
+    def wait(self, begun: Sequence[Future[T]], deadline: Deadline) -> list[T]:
+        """What was begun, in order, once it is there, or is left unscored by `deadline`; from a thread without a loop.
+
+        Raises:
+            TrainingError: A scorer blocks the event loop past the deadline.
+        """
         try:
-            return future.result(timeout=self._deadline_s + GRACE_S)
+            return [one.result(max(0.0, deadline.until + GRACE_S - time.monotonic())) for one in begun]
         except FutureTimeoutError:
-            future.cancel()
             raise TrainingError(
-                f"scoring did not end {GRACE_S:g} s after its deadline of {self._deadline_s:g} s: a scorer blocks "
+                f"scoring did not end {GRACE_S:g} s after its deadline of {deadline.seconds:g} s: a scorer blocks "
                 "the event loop; let it await, or run its work in a thread"
             ) from None
+        finally:
+            for one in begun:
+                one.cancel()
 
     async def score_async(self, groups: Sequence[Group], deadline_s: float = math.inf) -> list[ScoredGroup]:
         """The same from any event loop; `deadline_s` is another bound beside the recipe's."""
-        return await on_judge_loop(self._score(groups, deadline_s))
+        return await on_judge_loop(self._score(groups, Deadline.after(min(self._deadline_s, deadline_s))))
 
     def settle(self, groups: Sequence[ScoredGroup], batch: Sequence[float]) -> list[ScoredGroup]:
         """Finish what `score` made, once all groups of the batch are known on all ranks.
@@ -120,38 +143,58 @@ class RewardEngine:
         """What combines the scores."""
         return self._objective
 
-    async def _score(self, groups: Sequence[Group], deadline_s: float = math.inf) -> list[ScoredGroup]:
-        seconds = min(self._deadline_s, deadline_s)
-        deadline = _Deadline(seconds, asyncio.get_running_loop().time() + seconds)
-        return await asyncio.gather(*(self._group(group, deadline) for group in groups))
+    async def _score(self, groups: Sequence[Group], deadline: Deadline) -> list[ScoredGroup]:
+        return await asyncio.gather(*(self._group(Whole(group, deadline)) for group in groups))
 
-    async def _group(self, group: Group, deadline: _Deadline) -> ScoredGroup:
+    async def _group(self, coming: Coming | Whole) -> ScoredGroup:
         first = [name for name in self._scorers if name in self._objective.first()]
-        early = await self._all(group, first, deadline)
+        early = await self._all(coming, first)
         spared = {name: self._objective.spares(name, early) for name in self._scorers if name not in early}
-        late = await self._all(group, [name for name, reason in spared.items() if not reason], deadline)
+        late = await self._all(coming, [name for name, reason in spared.items() if not reason])
         nothing = {name: Score.unscored(reason) for name, reason in spared.items() if reason}
-        none = {name: _none(len(group.completions), score) for name, score in nothing.items()}
+        none = {name: _none(coming.size, score) for name, score in nothing.items()}
         found = {**early, **late, **none}
-        return self._combine(group, {name: found[name] for name in self._scorers})
+        return self._combine(await coming.group(), {name: found[name] for name in self._scorers})
 
-    async def _all(self, group: Group, names: Sequence[str], deadline: _Deadline) -> dict[str, Scored]:
-        answers = await asyncio.gather(*(self._one(group, name, deadline) for name in names))
+    async def _all(self, coming: Coming | Whole, names: Sequence[str]) -> dict[str, Scored]:
+        answers = await asyncio.gather(*(self._one(coming, name) for name in names))
         return dict(zip(names, answers, strict=True))
 
-    async def _one(self, group: Group, name: str, deadline: _Deadline) -> Scored:
-        expected = len(group.completions)
+    async def _one(self, coming: Coming | Whole, name: str) -> Scored:
+        expected = coming.size
+        known = coming.wanted() if name in self._in_process else coming.closed()
+        bound = asyncio.timeout(None)
+
+        def limit(deadline: asyncio.Future[Deadline]) -> None:
+            bound.reschedule(deadline.result().until)
+
         try:
-            async with asyncio.timeout_at(deadline.until):
-                scored = await self._scorers[name].score(group)
-        except TimeoutError:
-            return _none(expected, Score.unscored(f"reward {name}: no score within {deadline.seconds:g} s"))
+            async with bound:
+                # Completions may be scored long before it begins to run.
+                known.add_done_callback(limit)
+                try:
+                    scored = await self._ahead(coming, name)
+                finally:
+                    known.remove_done_callback(limit)
         except Exception as error:
+            if bound.expired():
+                return _none(expected, Score.unscored(f"reward {name}: no score within {known.result().seconds:g} s"))
             return _none(expected, unscored(error))
         if len(scored.scores) != expected:
             reason = f"reward {name}: {len(scored.scores)} scores for {expected} completions"
             return _none(expected, Score.unscored(reason))
         return scored
+
+    async def _ahead(self, coming: Coming | Whole, name: str) -> Scored:
+        """Score as early as the scorer can: completions one by one, or the group once it is complete."""
+        scorer = self._scorers[name]
+        if isinstance(coming, Whole):
+            return await scorer.score(coming.given)
+        if name in self._in_process:
+            await coming.wanted()
+        if isinstance(scorer, PointwiseScorer) and type(scorer).score is PointwiseScorer.score:
+            return await scorer.score_coming(coming.context, coming.completions())
+        return await scorer.score(await coming.group())
 
     def _combine(self, group: Group, scored: dict[str, Scored]) -> ScoredGroup:
         blanked = tuple(

@@ -39,6 +39,10 @@ class RewardModelConfig(ScorerConfig, ServerFields):
     )
     dtype: str = Field("auto", description="Its weights' type in this process, by torch's name.")
 
+    def in_process(self) -> bool:
+        """Without servers."""
+        return not self.urls
+
     def build(self, resources: Resources) -> "RewardModelScorer":
         """Make the scorer.
 

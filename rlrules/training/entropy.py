@@ -105,13 +105,14 @@ class EntropyTerm:
     Args:
         tea: The recipe's section.
         arguments: TRL's configuration.
+        served: The recipe's `rollouts` generate.
 
     Raises:
         TrainingError: The two do not go together.
     """
 
-    def __init__(self, tea: TeaSection, arguments: Any) -> None:
-        conflicts = tea_conflicts(tea, arguments)
+    def __init__(self, tea: TeaSection, arguments: Any, served: bool = False) -> None:
+        conflicts = tea_conflicts(tea, arguments, served)
         if conflicts:
             raise TrainingError("; ".join(f"training.{field}: {message}" for field, message in conflicts.items()))
         self._tea = tea

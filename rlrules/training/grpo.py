@@ -1,5 +1,7 @@
 """The one subclass of TRL's GRPOTrainer, and the table of what it overrides."""
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,13 @@ from accelerate.utils import gather
 from transformers import Trainer
 from trl import GRPOTrainer
 
-from rlrules.data.messages import completion_text
+from rlrules.recipe.rollouts import RolloutsSection
 from rlrules.recipe.sampling import DomainAwareConfig
 from rlrules.recipe.schema import GrpoRecipe, TeaSection
 from rlrules.training.entropy import SCORED, EntropyTerm
 from rlrules.training.job import Job, told_rows
+from rlrules.training.overlap import Overlap, texts_of
+from rlrules.training.rollouts import use_rollouts
 from rlrules.training.sampling import DomainSampler
 from rlrules.training.scoring import Batch, BatchScorer
 from rlrules.training.state import Stateful
@@ -23,6 +27,8 @@ OVERRIDES = {
     "_generate_and_score_completions": (
         "(self, inputs: list[dict[str, torch.Tensor | typing.Any]]) -> dict[str, torch.Tensor | typing.Any]"
     ),
+    "_generate": "(self, prompts: list)",
+    "_generate_single_turn": "(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False)",
     "_calculate_rewards": "(self, inputs, prompts, completions, completion_ids_list)",
     "_compute_loss": "(self, model, inputs)",
     "_get_per_token_logps_and_entropies": "(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, "
@@ -43,6 +49,8 @@ class RulesGRPOTrainer(NamedWeights, GRPOTrainer):  # type: ignore[misc]
         scorer: Scores a batch, on all ranks together.
         sampler: Draws the prompts; None leaves them to TRL.
         tea: Adds the entropy term of that section to TRL's loss; None, or a coefficient of 0, leaves it as it is.
+        overlap: Completions are scored while others are generated and log-probabilities are taken.
+        rollouts: The servers that generate; None leaves it to what TRL's fields say.
         arguments: As for TRL's trainer, without `reward_funcs`.
     """
 
@@ -52,13 +60,20 @@ class RulesGRPOTrainer(NamedWeights, GRPOTrainer):  # type: ignore[misc]
         scorer: BatchScorer,
         sampler: DomainSampler | None = None,
         tea: TeaSection | None = None,
+        overlap: bool = False,
+        rollouts: RolloutsSection | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(reward_funcs=[objective], **arguments)
         self._scorer = scorer
         self._sampler = sampler
-        self._entropy = EntropyTerm(tea, self.args) if tea is not None and tea.coef > 0 else None
+        served = rollouts is not None
+        self._entropy = EntropyTerm(tea, self.args, served) if tea is not None and tea.coef > 0 else None
         self._scored = torch.empty(0, dtype=torch.bool)
+        self._overlap = Overlap(self, scorer) if overlap else None
+        if rollouts is not None:
+            folder = Path(self.args.output_dir).parent / "policy"
+            use_rollouts(self, rollouts, Path(rollouts.shared_dir) if rollouts.shared_dir else folder)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """One rollout; in training of the prompts that the sampler draws now: `inputs` were chosen a rollout ago."""
@@ -67,9 +82,26 @@ class RulesGRPOTrainer(NamedWeights, GRPOTrainer):  # type: ignore[misc]
             repeated = [row for row in drawn for _ in range(self.num_generations)]
             start = self.accelerator.process_index * len(inputs)
             inputs = [self.train_dataset[row] for row in repeated[start : start + len(inputs)]]
-        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        with self._overlap.rollout(self._batch(inputs)) if self._overlap is not None else contextlib.nullcontext():
+            batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         # Zero advantages do not tell which completions have a reward.
         return batch if self._entropy is None else {**batch, SCORED: self._scored}
+
+    def _generate(self, prompts: list[Any]) -> Any:
+        """As TRL's; from then on all completions are known, while TRL takes log-probabilities."""
+        generated = super()._generate(prompts)
+        if self._overlap is not None:
+            self._overlap.generated(generated[1], generated[3])
+        return generated
+
+    def _generate_single_turn(
+        self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
+    ) -> Any:
+        """As TRL's; a generator that tells of completions one by one is listened to."""
+        with self._overlap.listening(prompt_ids) if self._overlap is not None else contextlib.nullcontext():
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, has_tool_images
+            )
 
     def _calculate_rewards(
         self,
@@ -79,22 +111,25 @@ class RulesGRPOTrainer(NamedWeights, GRPOTrainer):  # type: ignore[misc]
         completion_ids_list: list[list[int]],
     ) -> torch.Tensor:
         """Rewards of all ranks' rows, shape (ranks * B * G, 1), in rank order; NaN where there is none."""
-        training = self.model.training
-        batch = Batch(
-            inputs=inputs,
-            texts=[completion_text(completion, "generated") for completion in completions],
-            ids=completion_ids_list,
-            group_size=self.num_generations if training else self.num_generations_eval,
-            progress=Progress(self.state.global_step + 1, self.state.max_steps),
-            mode="train" if training else "eval",
-            ends=frozenset(self.eos_token_ids),
-        )
+        batch = self._batch(inputs, texts_of(completions), completion_ids_list)
         rewards = self._scorer.score(batch, self._log_metric)
         column = [float("nan") if reward is None else reward for reward in rewards]
         local = torch.tensor(column, dtype=torch.float32, device=self.accelerator.device).unsqueeze(1)
         self._scored = ~local.isnan().squeeze(1)
         everywhere: torch.Tensor = gather(local)
         return everywhere
+
+    def _batch(self, inputs: list[dict[str, Any]], texts: Sequence[str] = (), ids: Sequence[list[int]] = ()) -> Batch:
+        training = self.model.training
+        return Batch(
+            inputs=inputs,
+            texts=texts,
+            ids=ids,
+            group_size=self.num_generations if training else self.num_generations_eval,
+            progress=Progress(self.state.global_step + 1, self.state.max_steps),
+            mode="train" if training else "eval",
+            ends=frozenset(self.eos_token_ids),
+        )
 
     def _get_per_token_logps_and_entropies(self, *arguments: Any, **named: Any) -> Any:
         """As TRL's; what the policy's own pass gives is the entropy term's to see, so that it needs none."""
@@ -134,7 +169,14 @@ def make_trainer(job: Job) -> Trainer:
         job.states["objective"] = rewards.engine.objective
     sampler = _sampler(recipe, job)
     scorer = BatchScorer(rewards.engine, rewards.judges, job.log, unscored, job.arguments.scale_rewards, sampler)
-    return RulesGRPOTrainer(scorer=scorer, sampler=sampler, tea=recipe.tea, **job.trainer_arguments("CAUSAL_LM"))
+    return RulesGRPOTrainer(
+        scorer=scorer,
+        sampler=sampler,
+        tea=recipe.tea,
+        overlap=recipe.overlap,
+        rollouts=recipe.rollouts,
+        **job.trainer_arguments("CAUSAL_LM"),
+    )
 
 
 def _sampler(recipe: GrpoRecipe, job: Job) -> DomainSampler | None:

@@ -1,5 +1,6 @@
 """One rank's batch of completions: folded into groups, scored, counted, logged."""
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,8 @@ from rlrules.errors import RlrulesError, TrainingError
 from rlrules.judges import Judge
 from rlrules.judges.base import Usage
 from rlrules.rewards.advantages import Scale, advantages
+from rlrules.rewards.ahead import Ahead
+from rlrules.rewards.base import Context
 from rlrules.rewards.engine import RewardEngine, ScoredGroup, summed, totals
 from rlrules.training.images import IMAGES
 from rlrules.training.log import RunLog
@@ -29,8 +32,8 @@ class Batch:
 
     Attributes:
         inputs: The data rows, one per completion.
-        texts: The completions, decoded.
-        ids: The completions' token ids.
+        texts: The completions, decoded; empty before they are generated.
+        ids: The completions' token ids; empty before they are generated.
         group_size: G.
         progress: Where the run is.
         mode: "train" or "eval".
@@ -47,19 +50,29 @@ class Batch:
 
     def groups(self) -> list[Group]:
         """B groups, in order."""
-        completions = [
-            Completion(text, len(ids), not ids or ids[-1] not in self.ends)
-            for text, ids in zip(self.texts, self.ids, strict=True)
+        rows = zip(self.inputs, self.texts, self.ids, strict=True)
+        made = iter([self.completion(text, ids) for _, text, ids in rows])
+        return [
+            Group(context.prompt, tuple(itertools.islice(made, size)), context.row, context.progress)
+            for context, size in self.announced()
         ]
-        groups: list[Group] = []
-        for start in range(0, len(completions), self.group_size):
+
+    def announced(self) -> list[tuple[Context, int]]:
+        """Of each group what its completions share, and their number: what is known before they are generated."""
+        contexts: list[tuple[Context, int]] = []
+        for start in range(0, len(self.inputs), self.group_size):
             row = dict(self.inputs[start])
             prompt = row.pop("prompt")
             # The prompt says which images; their pixels are the processor's business.
             row.pop(IMAGES, None)
             messages = ({"role": "user", "content": prompt},) if isinstance(prompt, str) else tuple(prompt)
-            groups.append(Group(messages, tuple(completions[start : start + self.group_size]), row, self.progress))
-        return groups
+            size = min(self.group_size, len(self.inputs) - start)
+            contexts.append((Context(messages, row, self.progress), size))
+        return contexts
+
+    def completion(self, text: str, ids: Sequence[int]) -> Completion:
+        """One completion, as scorers see it."""
+        return Completion(text, len(ids), not ids or ids[-1] not in self.ends)
 
 
 class BatchScorer:
@@ -92,6 +105,24 @@ class BatchScorer:
         self._scale = scale
         self._sampler = sampler
         self._errors: deque[str] = deque(maxlen=ERRORS_SHOWN)
+        self._ahead: Ahead | None = None
+        self._used = self._usage()
+
+    def begin(self, batch: Batch) -> Ahead:
+        """Score a batch that is about to be generated as far as it is known, until `score` or `give_up`.
+
+        Args:
+            batch: This rank's part, without completions.
+        """
+        self._used = self._usage()
+        self._ahead = Ahead(self._engine, batch.announced())
+        return self._ahead
+
+    def give_up(self) -> None:
+        """End what `begin` began and nobody has collected; nothing, where there is no such thing."""
+        if self._ahead is not None:
+            self._ahead.cancel()
+            self._ahead = None
 
     def score(self, batch: Batch, log_metric: LogMetric) -> list[float | None]:
         """Score one batch.
@@ -106,12 +137,13 @@ class BatchScorer:
         Raises:
             TrainingError: On all ranks: scoring failed on one of them, or too much is unscored over all.
         """
-        before = {name: replace(judge.usage) for name, judge in self._judges.items()}
+        ahead, self._ahead = self._ahead, None
+        before = self._usage() if ahead is None else self._used
         started = time.monotonic()
         scored: list[ScoredGroup] = []
         failure = ""
         try:
-            scored = self._engine.score(batch.groups())
+            scored = self._engine.score(batch.groups()) if ahead is None else ahead.collect(batch.groups())
         except RlrulesError as error:
             failure = str(error)
         except Exception as error:
@@ -121,6 +153,9 @@ class BatchScorer:
         if batch.mode == "train":
             self._engine.learn(everywhere)
         log_metric("time/scoring_s", time.monotonic() - started)
+        if ahead is not None:
+            log_metric("time/overlapped_s", ahead.overlapped_s)
+            log_metric("overlap/rescored", ahead.rescored)
         _log_scores(scored, log_metric)
         if self._sampler is not None:
             _log_domains(self._sampler, scored, batch.mode, log_metric)
@@ -128,6 +163,9 @@ class BatchScorer:
             _log_usage(name, judge.usage.since(before[name]), log_metric)
         self._log_completions(scored, batch.mode)
         return [reward for group in scored for reward in group.outcome.rewards]
+
+    def _usage(self) -> dict[str, Usage]:
+        return {name: replace(judge.usage) for name, judge in self._judges.items()}
 
     def _stop_together(self, scored: Sequence[ScoredGroup], failure: str) -> tuple[float, ...]:
         """Stop on all ranks where one must; otherwise returns the batch's totals over all ranks."""

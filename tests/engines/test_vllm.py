@@ -169,9 +169,33 @@ def test_gpu_builds_keep_their_own_defaults(fake: Path, monkeypatch: pytest.Monk
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with server(fake):
         record = recorded(fake.parent, "root")
-    assert not {"--block-size=32", "--enforce-eager"} & set(record["argv"])
+    assert not {"--block-size=32", "--enforce-eager", "--enable-lora"} & set(record["argv"])
+    assert "VLLM_SERVER_DEV_MODE" not in record["env"]
     assert "--served-model-name=some/model" in record["argv"]
     assert not {"VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_KVCACHE_SPACE", "HF_HUB_OFFLINE"} & set(record["env"])
+
+
+@pytest.mark.parametrize("sync", ["lora", "full"])
+def test_what_a_server_for_a_policy_in_training_is_told(fake: Path, monkeypatch: pytest.MonkeyPatch, sync: str) -> None:
+    monkeypatch.setenv("FAKE_VLLM", "alone")
+    monkeypatch.setenv("PYTHONPATH", "/of/the/user")
+    with server(fake, policy=sync, **({"max_lora_rank": 16} if sync == "lora" else {})):
+        record = recorded(fake.parent, "root")
+    arguments, environment = record["argv"], record["env"]
+    assert "--logprobs-mode=processed_logprobs" in arguments
+    assert environment["VLLM_SERVER_DEV_MODE"] == "1"
+    if sync == "lora":
+        assert {"--enable-lora", "--max-lora-rank=16", "--max-loras=2"} <= set(arguments)
+        assert environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+        return
+    assert "--worker-extension-cls=rlrules_policy_worker.PolicyWorker" in arguments
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in environment
+    first, *others = environment["PYTHONPATH"].split(os.pathsep)
+    # The folder of one file, and not this package's: what else is in its environment is not the server's.
+    assert [path.name for path in Path(first).glob("*.py")] != [] and (
+        Path(first) / "rlrules_policy_worker.py"
+    ).exists()
+    assert not (Path(first) / "rlrules").exists() and others == ["/of/the/user"]
 
 
 def test_a_start_that_cannot_work_is_refused_at_once(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,12 @@ import inspect
 import pytest
 from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer, SFTTrainer
+from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import identity
 
 from rlrules.training import grpo, sft, weights
 from rlrules.training.grpo import RulesGRPOTrainer
+from rlrules.training.rollouts import HttpRollouts
 from rlrules.training.sft import RulesSFTTrainer
 from rlrules.training.weights import NamedWeights
 
@@ -53,6 +55,16 @@ def test_trl_still_generates_once_a_rollout_and_takes_rows_as_they_are() -> None
     assert "data_collator=identity" in inspect.getsource(GRPOTrainer.__init__)
 
 
+def test_trl_still_decodes_and_generates_as_the_overlap_relies_on() -> None:
+    generate = inspect.getsource(GRPOTrainer._generate)
+    assert "parse_response(self._tokenizer, ids, prefix=prompt_ids[i], tools=per_prompt_tools[i])" in generate
+    assert "per_prompt_tools = [self.tools] * len(prompts)" in generate
+    assert generate.count("self.processing_class.batch_decode(completion_ids, skip_special_tokens=True)") == 2
+    returned = "return prompt_ids, completion_ids, tool_mask, completions, logprobs, extra_fields, images, tool_images"
+    assert returned in generate
+    assert "self.vllm_generation.generate(" in inspect.getsource(GRPOTrainer._generate_single_turn)
+
+
 @pytest.mark.parametrize("name", ["_log_metric", "num_generations", "num_generations_eval", "eos_token_ids"])
 def test_what_the_override_reads_is_there(name: str) -> None:
     assert hasattr(GRPOTrainer, name) or f"self.{name} =" in inspect.getsource(GRPOTrainer.__init__)
@@ -76,3 +88,19 @@ def test_trl_still_does_what_the_selection_relies_on() -> None:
     source = inspect.getsource(SFTTrainer.compute_loss)
     assert "outputs.label_mask.sum() if num_items_in_batch is None else num_items_in_batch" in source
     assert "per_token_loss = -outputs.log_probs" in source
+
+
+def test_trl_still_does_what_http_rollouts_rely_on() -> None:
+    turn = inspect.getsource(GRPOTrainer._generate_single_turn)
+    assert "if self.state.global_step != self._last_loaded_step:" in turn
+    assert "self.vllm_generation.sync_weights()" in turn
+    assert "_, completion_ids, logprobs, _ = self.vllm_generation.generate(" in turn
+    assert "logprobs = [[lp[0] for lp in seq] for seq in logprobs]" in turn
+    for name, ours in (("sync_weights", HttpRollouts.sync_weights), ("generate", HttpRollouts.generate)):
+        theirs = inspect.signature(getattr(VLLMGeneration, name)).parameters
+        assert list(theirs) == list(inspect.signature(ours).parameters)
+    made = inspect.getsource(GRPOTrainer.__init__)
+    assert "self.use_vllm = args.use_vllm" in made and "self._dist = DistributedBackend(self.accelerator)" in made
+    scored = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    assert "self.use_vllm and self.vllm_importance_sampling_correction" in scored
+    assert 'self.loss_type == "vespo" and self.use_vllm' in made, "recipe/rollouts.py says it in its place"

@@ -1,0 +1,1 @@
+"""On the path of a server's workers, alone: nothing else of this package is."""
