@@ -7,7 +7,8 @@ pixels each time. In a prompt it stands in a content part: `{"type": "image", "r
 import base64
 import importlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rlrules.errors import DataError
@@ -59,20 +60,38 @@ def open_image(reference: Reference) -> "Image":
     Raises:
         DataError: There is no such file, it holds no image, or nobody draws such references.
     """
-    from PIL import Image, UnidentifiedImageError
-
     if isinstance(reference, str):
-        try:
-            with Image.open(reference) as file:
-                return file.convert("RGB")
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise DataError(f"image {reference}: {getattr(error, 'strerror', None) or error}") from error
+        with _opened(reference) as file:
+            return file.convert("RGB")
     kind = reference.get("type")
     if kind not in _DRAWN:
         raise DataError(f"image of type {kind!r}: known are {', '.join(sorted(_DRAWN))}, and files by their path")
     module, _, name = _DRAWN[kind].partition(":")
-    drawn: Image.Image = getattr(importlib.import_module(module), name)(reference)
+    drawn: Image = getattr(importlib.import_module(module), name)(reference)
     return drawn
+
+
+def image_size(reference: Reference) -> tuple[int, int]:
+    """Width and height in pixels; of a file, all but its header is left unread.
+
+    Raises:
+        DataError: As of `open_image`.
+    """
+    if isinstance(reference, str):
+        with _opened(reference) as file:
+            return file.size
+    return open_image(reference).size
+
+
+@contextmanager
+def _opened(path: str) -> "Iterator[Image]":
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as file:
+            yield file
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"image {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def data_url(reference: Reference) -> str:

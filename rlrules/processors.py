@@ -36,6 +36,16 @@ def load_processor(path: str, **options: Any) -> Any:
     return AutoProcessor.from_pretrained(path, **options)
 
 
+def text_tokenizer(processor: Any) -> Any:
+    """The tokenizer in a processor; a tokenizer is its own."""
+    return getattr(processor, "tokenizer", processor)
+
+
+def sees(processor: Any) -> bool:
+    """Whether its model takes images."""
+    return hasattr(processor, "image_processor")
+
+
 def pixel_bounds(processor: Any) -> tuple[int, int, int] | None:
     """How a processor of Qwen2-VL's kind resizes: factor of sides, fewest and most pixels; None of any other."""
     images = getattr(processor, "image_processor", None)

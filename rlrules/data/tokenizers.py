@@ -8,7 +8,7 @@ from rlrules.data.tokens import prompt_text
 from rlrules.errors import DataError
 from rlrules.judges.templates import encodable
 from rlrules.judges.verdict import THINK_OPEN
-from rlrules.processors import load_processor
+from rlrules.processors import load_processor, text_tokenizer
 
 THINK_SEED = f"{THINK_OPEN}\n"
 """How a seeded template lets every generated answer begin."""
@@ -47,7 +47,7 @@ def load_tokenizer(
     if not isinstance(tokenizer.chat_template, str):
         raise DataError(f"the tokenizer of {path!r} has no chat template of its own; set model.chat_template to a file")
     if eos_token is not None:
-        _text_tokenizer(tokenizer).eos_token = eos_token
+        text_tokenizer(tokenizer).eos_token = eos_token
     _bound_pixels(tokenizer, path, pixels)
     try:
         before = prompt_text(tokenizer, [{"role": "user", "content": "?"}])
@@ -67,12 +67,8 @@ def seeded(template: str) -> str:
 
 def counter_of(tokenizer: Any) -> Callable[[str], int]:
     """Counts the tokens of a text, a lone surrogate as the sign that replaces it."""
-    text_tokenizer = _text_tokenizer(tokenizer)
-    return lambda text: len(text_tokenizer(encodable(text), add_special_tokens=False)["input_ids"])
-
-
-def _text_tokenizer(tokenizer: Any) -> Any:
-    return getattr(tokenizer, "tokenizer", tokenizer)
+    of_text = text_tokenizer(tokenizer)
+    return lambda text: len(of_text(encodable(text), add_special_tokens=False)["input_ids"])
 
 
 def _bound_pixels(processor: Any, path: str, pixels: tuple[int | None, int | None]) -> None:

@@ -7,8 +7,8 @@ from rlrules.data.conversations import Conversation, Conversations
 from rlrules.data.preferences import Preferences, as_turns
 from rlrules.data.rows import Rows
 from rlrules.errors import DataError
-from rlrules.judges.images import image_parts
 from rlrules.judges.verdict import THINK_OPEN
+from rlrules.processors import text_tokenizer
 from rlrules.types import Message
 
 IGNORED = -100
@@ -27,20 +27,17 @@ def conversation_rows(tokenizer: Any, conversations: Conversations, max_length: 
         max_length: Bound on a row's tokens; None for no bound.
 
     Raises:
-        DataError: A prompt holds an image, the chat template loses part of an answer, or nothing is left.
+        DataError: The chat template loses part of an answer, or nothing is left.
     """
-    for one in conversations.items:
-        if image_parts(one.prompt):
-            raise DataError(f"{one.where}: holds an image, and fine-tuning reads text alone; take rows without images")
-    rendered = [_rendered(tokenizer, one) for one in conversations.items]
-    prompts = _ids(tokenizer, [prompt for prompt, _ in rendered])
-    answers = [_ended(tokenizer, ids) for ids in _ids(tokenizer, [answer for _, answer in rendered])]
+    texts = [rendered(tokenizer, one) for one in conversations.items]
+    prompts = token_ids(tokenizer, [prompt for prompt, _ in texts])
+    answers = token_ids(tokenizer, [answer for _, answer in texts])
     rows = [
         {"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer}
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
     kept = [row for row in rows if max_length is None or len(row["input_ids"]) <= max_length]
-    return _left(kept, {**conversations.dropped, "max_length": len(rows) - len(kept)})
+    return kept_rows(kept, {**conversations.dropped, "max_length": len(rows) - len(kept)})
 
 
 def preference_rows(tokenizer: Any, preferences: Preferences, max_length: int | None, margin: bool) -> Rows:
@@ -67,12 +64,12 @@ def preference_rows(tokenizer: Any, preferences: Preferences, max_length: int | 
         if max_length is None or max(len(chosen), len(rejected)) <= max_length:
             row = {"chosen_ids": chosen, "rejected_ids": rejected}
             rows.append(row | ({"margin": pair.strength} if margin else {}))
-    return _left(rows, {**preferences.dropped, "max_length": len(preferences) - len(rows)})
+    return kept_rows(rows, {**preferences.dropped, "max_length": len(preferences) - len(rows)})
 
 
 def conversation_ids(tokenizer: Any, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
     """Token ids of whole conversations, with no second BOS."""
-    return _ids(tokenizer, [tokenizer.apply_chat_template(list(chat), tokenize=False) for chat in chats])
+    return token_ids(tokenizer, [tokenizer.apply_chat_template(list(chat), tokenize=False) for chat in chats])
 
 
 def prompt_text(tokenizer: Any, prompt: Sequence[Message]) -> str:
@@ -81,7 +78,12 @@ def prompt_text(tokenizer: Any, prompt: Sequence[Message]) -> str:
     return text
 
 
-def _rendered(tokenizer: Any, one: Conversation) -> tuple[str, str]:
+def rendered(tokenizer: Any, one: Conversation) -> tuple[str, str]:
+    """A conversation as text: up to where its answer begins, and the answer with the token that ends it.
+
+    Raises:
+        DataError: The chat template loses part of the answer, or begins it otherwise than where one is generated.
+    """
     before = prompt_text(tokenizer, one.prompt)
     chat = [*one.prompt, {"role": "assistant", "content": one.answer}]
     whole: str = tokenizer.apply_chat_template(chat, tokenize=False)
@@ -94,23 +96,29 @@ def _rendered(tokenizer: Any, one: Conversation) -> tuple[str, str]:
             f"{one.where}: the chat template begins answers with {before[-20:]!r} where they are generated, and this "
             f"answer otherwise; {remedy}"
         )
-    return before, whole[len(before) :]
+    return before, _ended(whole[len(before) :], text_tokenizer(tokenizer).eos_token)
 
 
-def _ended(tokenizer: Any, ids: list[int]) -> list[int]:
+def _ended(answer: str, end: str) -> str:
     # What templates write after a turn's end no model has to write; what has no end would never stop.
-    end = tokenizer.eos_token_id
-    if end in ids:
-        return ids[: len(ids) - ids[::-1].index(end)]
-    return [*ids, end]
+    before, found, _ = answer.rpartition(end)
+    return before + end if found else answer + end
 
 
-def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts that hold all special tokens already."""
+    if not texts:
+        return []
+    ids: list[list[int]] = text_tokenizer(tokenizer)(list(texts), add_special_tokens=False)["input_ids"]
     return ids
 
 
-def _left(rows: list[dict[str, Any]], dropped: dict[str, int]) -> Rows:
+def kept_rows(rows: list[dict[str, Any]], dropped: dict[str, int]) -> Rows:
+    """What is left of some rows.
+
+    Raises:
+        DataError: Nothing is.
+    """
     made = Rows(rows, dropped)
     if not rows:
         raise DataError(f"no rows left ({made.left_out()}); raise training.max_length, or take other data")

@@ -52,6 +52,8 @@ BENCHMARKS = {
     "arena-hard": Benchmark("ArenaHardConfig", "arena_hard_run:run_arena_hard", ("score",)),
     "ifeval": Benchmark("InstructionsConfig", "instructions_run:run_instructions", _INSTRUCTIONS, ("ifeval",)),
     "ifbench": Benchmark("InstructionsConfig", "instructions_run:run_instructions", _INSTRUCTIONS, ("ifbench",)),
+    "jigsaw": Benchmark("JigsawEvalConfig", "vision_run:run_jigsaw", ("exact", "accuracy", "format", "reward")),
+    "gui": Benchmark("GuiEvalConfig", "vision_run:run_gui", ("accuracy",)),
     "rules": Benchmark("RulesEvalConfig", "rules_run:run_rules", ("satisfied",)),
     "reward-bench": Benchmark("RewardBenchConfig", "reward_run:run_reward_bench", ("overall", "example_weighted")),
     "rm-bench": Benchmark(

@@ -9,7 +9,21 @@ from rich.console import Console
 from rich.table import Table
 
 from rlrules.evaluation.cli_judges import app as judges_app
-from rlrules.evaluation.cli_run import AsJson, Config, DryRun, Folder, Overrides, loaded, print_metrics, run
+from rlrules.evaluation.cli_run import (
+    AsJson,
+    Config,
+    DryRun,
+    Folder,
+    Overrides,
+    beside,
+    loaded,
+    needs,
+    of_a_run,
+    print_metrics,
+    refuse,
+    run,
+)
+from rlrules.evaluation.cli_vision import app as vision_app
 from rlrules.terminal import told
 
 if TYPE_CHECKING:
@@ -17,6 +31,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 app.add_typer(judges_app)
+app.add_typer(vision_app)
 
 
 Responses = Annotated[Path | None, typer.Option(help="JSONL: {key, prompt, instruction_id_list, kwargs, response}.")]
@@ -60,13 +75,13 @@ def alpaca(
         files = {"eval_set": eval_set, "difficulty": difficulty, "gamed": gamed}
         if annotations is None:
             given = {"--model": model, "--cv": cv, "--expected": expected, "--baseline": baseline}
-            _refuse({**given, "--legacy-positions": legacy_positions}, _needs("--annotations"))
+            refuse({**given, "--legacy-positions": legacy_positions}, needs("--annotations"))
             also = [*(overrides or ()), *_assigned(C=C, resamples=resamples)]
             print_metrics(_alpaca_run(config, also, {**files, "template": template}, out, dry_run), as_json)
             return
-        flags = {**_of_a_run(config, overrides, out), "--dry-run": dry_run, "--template": template}
-        _refuse(flags, _beside("--annotations"))
-        _refuse({"--C": C if cv else None}, "says nothing beside --cv, which chooses C")
+        flags = {**of_a_run(config, overrides, out), "--dry-run": dry_run, "--template": template}
+        refuse(flags, beside("--annotations"))
+        refuse({"--C": C if cv else None}, "says nothing beside --cv, which chooses C")
         from rlrules.evaluation.alpaca_glm import DEFAULT_C, read_inputs
         from rlrules.evaluation.alpaca_metrics import Settings
         from rlrules.evaluation.stats import RESAMPLES
@@ -74,35 +89,11 @@ def alpaca(
         inputs = read_inputs(difficulty, gamed)
         settings = Settings(C or DEFAULT_C, cv, legacy_positions, RESAMPLES if resamples is None else resamples)
         if expected is not None:
-            _refuse(
-                {"--model": model, "--baseline": baseline, "--eval-set": eval_set}, "says nothing beside --expected"
-            )
+            refuse({"--model": model, "--baseline": baseline, "--eval-set": eval_set}, "says nothing beside --expected")
             _print_deviations(annotations, expected, inputs, settings, as_json)
             return
         metrics = _of_annotations(annotations, model, baseline, eval_set, inputs, settings)
     print_metrics(metrics, as_json)
-
-
-def _refuse(flags: Mapping[str, object], why: str) -> None:
-    """Refuse flags that would say nothing; `why` goes on after the flag's name."""
-    from rlrules.errors import RecipeError
-
-    given = [name for name, value in flags.items() if value]
-    if given:
-        raise RecipeError([f"{given[0]} {why}"])
-
-
-def _needs(flag: str) -> str:
-    return f"needs {flag}; a run takes what it says from its configuration"
-
-
-def _beside(flag: str) -> str:
-    return f"says nothing beside {flag}, with which nothing is run; leave one of them out"
-
-
-def _of_a_run(config: str | None, overrides: list[str] | None, out: Path | None) -> dict[str, object]:
-    """What every run takes, under the names that messages give it."""
-    return {f"the configuration {config!r}": config, "an assignment": overrides, "-o": out}
 
 
 def _assigned(**values: float | None) -> list[str]:
@@ -162,15 +153,15 @@ def mt_bench(
             from rlrules.evaluation.config import MTBenchEvalConfig
             from rlrules.evaluation.mt_bench_run import planned
 
-            _refuse({"--model": model}, _needs("--judgments"))
+            refuse({"--model": model}, needs("--judgments"))
             also = [*(overrides or ()), *_assigned(resamples=resamples)]
             files = {"questions": questions, "references": references, "template": template}
             settings = loaded(config, also, files, MTBenchEvalConfig, ", or existing --judgments")
             found = planned(settings) if dry_run else run("mt-bench", settings, out)
             print_metrics(found, as_json)
             return
-        flags = {**_of_a_run(config, overrides, out), "--dry-run": dry_run, "--template": template}
-        _refuse({**flags, "--questions": questions, "--references": references}, _beside("--judgments"))
+        flags = {**of_a_run(config, overrides, out), "--dry-run": dry_run, "--template": template}
+        refuse({**flags, "--questions": questions, "--references": references}, beside("--judgments"))
         from rlrules.evaluation.stats import RESAMPLES
 
         metrics = _of_judgments(judgments, model, RESAMPLES if resamples is None else resamples)
@@ -257,12 +248,12 @@ def arena_hard(
         if battles is None:
             from rlrules.evaluation.config import ArenaHardConfig
 
-            _refuse({"--baseline": baseline}, _needs("--battles"))
+            refuse({"--baseline": baseline}, needs("--battles"))
             also = [*(overrides or ()), *_assigned(strong=strong)]
             settings = loaded(config, also, {}, ArenaHardConfig, ", or existing --battles")
             print_metrics(run("arena-hard", settings, out), as_json)
             return
-        _refuse(_of_a_run(config, overrides, out), _beside("--battles"))
+        refuse(of_a_run(config, overrides, out), beside("--battles"))
         from rlrules.evaluation.arena_hard import STRONG_WEIGHT, arena_hard_metrics, read_battles
         from rlrules.evaluation.files import located
 
@@ -277,48 +268,9 @@ def arena_hard(
             print_metrics({"model": name, "category": category or "all", **table}, as_json)
 
 
-@app.command()
-def gui(
-    predictions: Annotated[Path, typer.Option(help="A line per sample: points or actions, or whole responses.")],
-    steps: Annotated[Path | None, typer.Option(help="AndroidControl's steps, {image, task, gt} each.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """GUI agents: clicks that hit their element, or whole steps, whichever the lines hold."""
-    with told():
-        from rlrules.evaluation.files import located
-        from rlrules.evaluation.gui import action_metrics, grounding_metrics
-        from rlrules.evaluation.gui_steps import answered, read_steps
-
-        lines = list(located(predictions))
-        if steps is not None:
-            lines = list(answered(read_steps(steps), lines))
-        metrics = action_metrics(lines) if lines and "target" in lines[0][1] else grounding_metrics(lines)
-    print_metrics(metrics, as_json)
-
-
-@app.command()
-def jigsaw(
-    responses: Annotated[
-        Path, typer.Option(help="JSONL: {id, rows, columns, arrangement, response}, or rows of data with answers.")
-    ],
-    think: Annotated[bool, typer.Option(help="Of rows of data: thoughts were asked for.")] = True,
-    as_json: AsJson = False,
-) -> None:
-    """Jigsaw puzzles: how much is right, beside what guessing gets; solved and unsolved puzzles apart."""
-    with told():
-        from rlrules.evaluation.files import located
-        from rlrules.evaluation.jigsaw import jigsaw_metrics
-        from rlrules.evaluation.jigsaw_questions import question_metrics
-
-        lines = list(located(responses))
-        asked = bool(lines) and "question" in lines[0][1]
-        metrics = question_metrics(lines, think) if asked else jigsaw_metrics(lines)
-    print_metrics(metrics, as_json)
-
-
 def _only_responses(config: str | None, overrides: list[str] | None, out: Path | None) -> None:
     with told():
-        _refuse(_of_a_run(config, overrides, out), _beside("--responses"))
+        refuse(of_a_run(config, overrides, out), beside("--responses"))
 
 
 def _instructions_run(
@@ -331,7 +283,7 @@ def _instructions_run(
     as_json: bool,
 ) -> None:
     with told():
-        _refuse(flags, _needs("--responses"))
+        refuse(flags, needs("--responses"))
         from rlrules.evaluation.config import InstructionsConfig
 
         config = loaded(path, overrides, {"nltk_data": data}, InstructionsConfig, ", or existing --responses")

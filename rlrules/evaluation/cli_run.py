@@ -62,6 +62,36 @@ def run(name: str, config: "EvalConfig", folder: Path | None) -> dict[str, Any]:
         return run_benchmark(name, config, folder, tell)
 
 
+def refuse(flags: Mapping[str, object], why: str) -> None:
+    """Refuse flags that would say nothing.
+
+    Args:
+        flags: By name.
+        why: Goes on after the flag's name.
+
+    Raises:
+        RecipeError: One is given.
+    """
+    given = [name for name, value in flags.items() if value]
+    if given:
+        raise RecipeError([f"{given[0]} {why}"])
+
+
+def needs(flag: str) -> str:
+    """Why a flag of existing results is refused in a run."""
+    return f"needs {flag}; a run takes what it says from its configuration"
+
+
+def beside(flag: str) -> str:
+    """Why a flag of runs is refused beside existing results."""
+    return f"says nothing beside {flag}, with which nothing is run; leave one of them out"
+
+
+def of_a_run(config: str | None, overrides: list[str] | None, out: Path | None) -> dict[str, object]:
+    """What every run takes, under the names that messages give it."""
+    return {f"the configuration {config!r}": config, "an assignment": overrides, "-o": out}
+
+
 def figure(value: float | None, form: str = ".4f") -> str:
     """A number for a table; "-" where it is undefined."""
     return "-" if value is None or math.isnan(value) else format(value, form)

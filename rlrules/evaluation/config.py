@@ -4,12 +4,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rlrules.data.gui import GuiPromptsConfig
+from rlrules.data.jigsaw import JigsawPromptsConfig, Seen
 from rlrules.data.preferences import AnyPreferenceConfig
 from rlrules.evaluation.alpaca_glm import DEFAULT_C
 from rlrules.evaluation.arena_hard import STRONG_WEIGHT
 from rlrules.evaluation.stats import RESAMPLES
 from rlrules.judges import AnyJudgeConfig
 from rlrules.judges.comparison import Kind
+from rlrules.rewards.gui_frames import Frame
 from rlrules.rewards.reward_model import RewardModelConfig
 
 
@@ -126,6 +129,54 @@ class InstructionsConfig(AnsweringConfig):
 
     prompts: str | None = Field(None, description="Prompts with their instructions; null: from the hub.")
     nltk_data: str | None = Field(None, description="Folder of NLTK's data.")
+
+
+class VisionEvalConfig(EvalConfig):
+    """Benchmarks of answers about images."""
+
+    model: AnyJudgeConfig = Field(description="Who answers: a served model that sees.")
+    name: str | None = Field(None, description="The model's name in tables; default: the model's.")
+
+    @model_validator(mode="after")
+    def _model_sees(self) -> "VisionEvalConfig":
+        if self.model.type == "local":
+            raise ValueError("model: in this process it would read text alone; serve it (type: openai)")
+        return self
+
+
+class JigsawEvalConfig(VisionEvalConfig):
+    """Jigsaw puzzles of any images."""
+
+    data: JigsawPromptsConfig
+
+
+class StepsConfig(BaseModel):
+    """AndroidControl's steps as UI-R1 published them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field(description="ac_test.json: rows {image, task, gt}.")
+    images: str = Field(description="Folder of the screenshots.")
+    think: bool = Field(True, description="Ask for a thought before the answer.")
+    frame: Frame = Field("resized", description="Units to ask for.")
+
+
+class GuiEvalConfig(VisionEvalConfig):
+    """Single steps on screenshots: clicks in ScreenSpot's form or on synthetic screens, or AndroidControl's steps."""
+
+    data: GuiPromptsConfig | None = Field(None, description="Clicks that have to hit their element.")
+    steps: StepsConfig | None = Field(None, description="Whole steps, in place of `data`.")
+    seen: Seen = Field(Seen(), description="How the model sees an image, for `frame: resized`.")
+
+    @model_validator(mode="after")
+    def _points(self) -> "GuiEvalConfig":
+        if (self.data is None) == (self.steps is None):
+            raise ValueError("give either `data` or `steps`")
+        if self.data is not None and self.data.answer != "point":
+            raise ValueError("data.answer: a hit is a point's; ask for one")
+        if self.data is not None and self.data.max_prompt_tokens is not None:
+            raise ValueError("data.max_prompt_tokens: nobody counts the served model's tokens here; leave it out")
+        return self
 
 
 class RulesEvalConfig(AnsweringConfig):

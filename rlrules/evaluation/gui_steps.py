@@ -16,7 +16,12 @@ _ARGUMENTS = ("app_name", "direction", "text")
 
 
 def read_steps(path: Path) -> dict[str, dict[str, Any]]:
-    """Targets by the name of their screenshot.
+    """Targets by the name of their screenshot; as of `read_tasks`, without their tasks."""
+    return {image: target for image, (_, target) in read_tasks(path).items()}
+
+
+def read_tasks(path: Path) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Tasks and targets by the name of their screenshot.
 
     Args:
         path: Rows of {image, task, gt: {action_type, x and y of a click, app_name, direction, text}}.
@@ -24,11 +29,13 @@ def read_steps(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         DataError: There is no such file, a row is malformed, or two are of one screenshot.
     """
-    steps: dict[str, dict[str, Any]] = {}
+    steps: dict[str, tuple[str, dict[str, Any]]] = {}
     for where, row in located(path):
-        image, right = row.get("image"), row.get("gt")
-        if not isinstance(image, str) or not isinstance(right, Mapping):
-            raise DataError(f"{where}: expected {{image, task, gt}} with a name and a mapping, got {', '.join(row)}")
+        image, task, right = row.get("image"), row.get("task"), row.get("gt")
+        if not isinstance(image, str) or not isinstance(task, str) or not isinstance(right, Mapping):
+            raise DataError(
+                f"{where}: expected {{image, task, gt}} with a name, a text and a mapping, got {', '.join(row)}"
+            )
         if image in steps:
             raise DataError(f"{where}: `image`: {image} stands more than once")
         action = right.get("action_type")
@@ -40,7 +47,7 @@ def read_steps(path: Path) -> dict[str, dict[str, Any]]:
             if point is None:
                 raise DataError(f"{where}: `gt`: a click needs `x` and `y`, got {dict(right)}")
             target["point"] = list(point)
-        steps[image] = target | {name: right[name] for name in _ARGUMENTS if right.get(name) is not None}
+        steps[image] = task, target | {name: right[name] for name in _ARGUMENTS if right.get(name) is not None}
     if not steps:
         raise DataError(f"{path} has no rows")
     return steps

@@ -22,6 +22,8 @@ _TITLES = {
     "ifeval": "IFEval",
     "ifbench": "IFBench",
     "rules": "Rule satisfaction",
+    "jigsaw": "Jigsaw puzzles",
+    "gui": "Clicks on screenshots",
     "arena-hard": "Arena-Hard",
     "calibrate": "Judge calibration",
 }

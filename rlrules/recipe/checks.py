@@ -4,15 +4,12 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlrules.data.prompts_base import CountTokens
 from rlrules.data.rows import Rows
 from rlrules.data.tokenizers import counter_of, load_tokenizer
-from rlrules.data.tokens import conversation_rows, preference_rows
 from rlrules.errors import DataError, RecipeError, RlrulesError
-from rlrules.images import open_image, references
 from rlrules.judges import Judge, JudgeFailure, Question, build_judge
 from rlrules.judges.verdict import THINK_OPEN
 from rlrules.models import resolve_model
@@ -22,8 +19,9 @@ from rlrules.recipe.entropy import entropy_problems
 from rlrules.recipe.evaluations import evaluation_problems, type_problems
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
 from rlrules.recipe.rollouts import rollouts_problems, server_problems
+from rlrules.recipe.rows import image_problems, read_parts
 from rlrules.recipe.sampling import sampling_problems
-from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe, RewardModelRecipe, SftRecipe
+from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe
 from rlrules.rewards.advantages import DEFAULT_SCALE, named_scale
 from rlrules.rewards.base import ScorerConfig
 from rlrules.types import Message
@@ -130,13 +128,8 @@ def check_training(
             tokenizer = _tokenizer(model, recipe.model, recipe)
         except RlrulesError as error:
             found.append(loaded.problem(("model", "name"), str(error)))
-    parts: dict[str, Rows | None] = {"train": None, "eval": None}
-    for part in parts if recipe.data is not None else ():
-        try:
-            parts[part] = _rows(recipe, part, tokenizer, arguments)
-        except DataError as error:
-            found.append(loaded.problem(("data", part), str(error)))
-    train, held_out = parts["train"], parts["eval"]
+    train, held_out, further = read_parts(loaded, tokenizer, arguments)
+    found += further
     if isinstance(recipe, GrpoRecipe):
         found += _processor_problems(loaded.of(GrpoRecipe), tokenizer)
         found += _prompt_problems(loaded.of(GrpoRecipe), arguments, train, held_out, tokenizer)
@@ -290,24 +283,6 @@ def _tokenizer(path: str, model: ModelSection, recipe: Recipe) -> Any:
     return load_tokenizer(path, model.chat_template, model.think_seed, end, pixels, **sides)
 
 
-def _rows(recipe: Recipe, part: str, tokenizer: Any, arguments: "TrainingArguments | None") -> Rows | None:
-    """The rows of data.PART; None where the recipe has none, or only its tokenizer could make them."""
-    source: Any = getattr(recipe.data, part)
-    if source is None:
-        return None
-    if tokenizer is None:
-        # Nothing is too long where nothing can be counted; all else that is wrong with the data shows.
-        read = source.load() if isinstance(recipe, RewardModelRecipe) else source.load(lambda text: 0)
-        return read if isinstance(recipe, GrpoRecipe) else None
-    bound = getattr(arguments, "max_length", None)
-    if isinstance(recipe, SftRecipe):
-        return conversation_rows(tokenizer, source.load(counter_of(tokenizer)), bound)
-    if isinstance(recipe, RewardModelRecipe):
-        return preference_rows(tokenizer, source.load(), bound, recipe.data.margin)
-    prompts: Rows = source.load(counter_of(tokenizer))
-    return prompts
-
-
 def _processor_problems(loaded: LoadedRecipe, processor: Any) -> list[str]:
     if processor is None:
         return []
@@ -322,7 +297,7 @@ def _prompt_problems(
     for part, prompts in (("train", train), ("eval", held)):
         if prompts is not None:
             problems += _column_problems(loaded, part, prompts.rows)
-            problems += _image_problems(loaded, part, prompts.rows, tokenizer)
+            problems += image_problems(loaded, part, prompts.rows, tokenizer)
     if train is not None and (sampling := loaded.recipe.sampling) is not None:
         problems += sampling_problems(loaded, sampling, arguments, train.rows)
     if arguments is None:
@@ -351,24 +326,6 @@ def _column_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str
     found = list(lacking.values())
     found += [message for name, message in unsound.items() if not any(name == reward for reward, _ in lacking)]
     return [loaded.problem(("data", part), message) for message in found]
-
-
-def _image_problems(loaded: LoadedRecipe, part: str, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> list[str]:
-    """A line where the model cannot see, or an image cannot be had: files must be there, the first must open."""
-    try:
-        held = [(number, found) for number, row in enumerate(rows, 1) for found in references(row["prompt"])]
-        if held and tokenizer is not None and not hasattr(tokenizer, "image_processor"):
-            return [loaded.problem(("model", "name"), f"data.{part} holds images, and this model sees none")]
-        if held and loaded.recipe.rollouts is not None:
-            return [loaded.problem(("rollouts",), f"data.{part} holds images, which it cannot send: leave it out")]
-        for number, found in held:
-            if isinstance(found, str) and not Path(found).is_file():
-                return [loaded.problem(("data", part), f"row {number}: image {found} does not exist")]
-        if held:
-            open_image(held[0][1])
-    except DataError as error:
-        return [loaded.problem(("data", part), str(error))]
-    return []
 
 
 def _peft_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:

@@ -99,7 +99,8 @@ def _passes(arguments: Any, ranks: int, prepared: Prepared | None) -> list[tuple
 
 
 def _lengths(rows: Rows) -> list[int]:
-    return [sum(len(ids) for key, ids in row.items() if key.endswith("_ids")) for row in rows.rows]
+    # Rows with images are no tokens yet.
+    return [row.get("length") or sum(len(ids) for key, ids in row.items() if key.endswith("_ids")) for row in rows.rows]
 
 
 def _batches(arguments: "GRPOConfig", ranks: int, prompts: int | None) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlrules.errors import RecipeError
 from rlrules.evaluation.benchmarks import BENCHMARKS
+from rlrules.evaluation.config import VisionEvalConfig
 from rlrules.recipe.load import LoadedRecipe, did_you_mean, load_config, load_mapping, merge
 from rlrules.recipe.schema import EvalSection, Recipe, RewardModelRecipe
 
@@ -78,7 +79,11 @@ def _problem(loaded: LoadedRecipe[Recipe], name: str, section: EvalSection, mess
 
 def _slot(recipe: Recipe, benchmark: str) -> str | None:
     """The field of a benchmark's configuration that the trained model fills; None where it has none for it."""
-    fields = BENCHMARKS[benchmark].config().model_fields
+    config = BENCHMARKS[benchmark].config()
+    if issubclass(config, VisionEvalConfig):
+        # In this process it would read text alone.
+        return None
+    fields = config.model_fields
     # A policy answers where answers are tested; where judges and reward models are, it is tested as a judge.
     wanted = ("reward_model",) if isinstance(recipe, RewardModelRecipe) else ("model", "judge")
     return next((field for field in wanted if field in fields), None)

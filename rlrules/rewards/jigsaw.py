@@ -27,7 +27,11 @@ _QUESTIONS = ", ".join(get_args(Question))
 
 
 class JigsawConfig(ScorerConfig):
-    """accuracy + format_weight * format; an answer that cannot be read has neither."""
+    """accuracy_weight * accuracy + format_weight * format; an answer that cannot be read has neither.
+
+    Two rewards, one of either part, under `objective: {type: weighted_sum, normalize: group}` and
+    `training.scale_rewards: none` are the released code's normalisation of each part on its own.
+    """
 
     type: Literal["jigsaw"] = "jigsaw"
     think: bool = Field(True, description="<think>…</think><answer>…</answer> is asked for; false: the bare answer.")
@@ -36,6 +40,7 @@ class JigsawConfig(ScorerConfig):
         description="Of a whole arrangement: share of right places, all or nothing, or share of right neighbours. Of "
         "a box: its overlap, or with `exact` whether that exceeds one half.",
     )
+    accuracy_weight: float = Field(1.0, ge=0, description="Of the accuracy; 0: the format alone is rewarded.")
     format_weight: float = Field(0.5, ge=0, description="Of the format, beside accuracy.")
 
     def columns(self) -> tuple[str, ...]:
@@ -69,7 +74,7 @@ class JigsawScorer(PointwiseScorer):
         parts = {"accuracy": accuracy, "format": formed, "correct": float(right)}
         unread = found.value is None
         return Score(
-            accuracy + config.format_weight * formed,
+            config.accuracy_weight * accuracy + config.format_weight * formed,
             "malformed" if unread else "ok",
             found.problem if unread else "",
             metrics=parts,

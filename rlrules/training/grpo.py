@@ -18,6 +18,7 @@ from rlrules.training.rollouts import use_rollouts
 from rlrules.training.sampling import DomainSampler
 from rlrules.training.scoring import Batch, BatchScorer
 from rlrules.training.state import Stateful
+from rlrules.training.weights import NamedWeights
 from rlrules.types import Progress
 
 OVERRIDES = {
@@ -34,7 +35,7 @@ OVERRIDES = {
 """TRL's methods that this trainer replaces, with the signatures they must have; a test holds TRL to it."""
 
 
-class RulesGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+class RulesGRPOTrainer(NamedWeights, GRPOTrainer):  # type: ignore[misc]
     """GRPO whose rewards come from a recipe's engine.
 
     TRL sees one reward column, `objective`: what the recipe's objective makes of all scores, NaN where a completion

@@ -1,32 +1,52 @@
 """Rows with images as a data set: what is stored is small, the pixels are made when a row is taken."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
-from rlrules.images import open_image, references
+from rlrules.data.vision_rows import REFERENCES
+from rlrules.images import Reference, open_image, references
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Row = Mapping[str, Any]
+Held = Callable[[Row], Sequence[Reference] | None]
+
 IMAGES = "images"
 """The column that TRL takes images from, in the order of a prompt's image parts."""
 
-# A prompt's rows stand next to each other in a batch; more than a batch's worth is never asked for again.
-_KEPT = 256
+KEPT = 256
+"""Of how many rows images are kept: a prompt's rows stand next to each other, and none is asked for again later."""
 
 
-def dataset_of(rows: Sequence[Mapping[str, Any]]) -> Dataset:
-    """Rows as a data set; where prompts hold images, TRL's column with them is filled as rows are taken.
+def in_prompt(row: Row) -> Sequence[Reference] | None:
+    """The images in a prompt's parts; None where it has none."""
+    return None if isinstance(row.get("prompt", ""), str) else references(row["prompt"]) or None
+
+
+def in_column(row: Row) -> Sequence[Reference] | None:
+    """The images that a row of `vision_rows` names, of which it may have none; None of any other row."""
+    found: Sequence[Reference] | None = row.get(REFERENCES)
+    return found
+
+
+def dataset_of(rows: Sequence[Row], held: Held = in_prompt, kept: int = KEPT) -> Dataset:
+    """Rows as a data set; where they hold images, TRL's column with them is filled as rows are taken.
 
     A row's images depend on its references alone, so all ranks, workers and resumed runs see the same.
+
+    Args:
+        rows: What is trained on.
+        held: Gives the images of a row.
+        kept: Of how many rows images are kept; 0 where each is taken once.
     """
-    if not any(references(row["prompt"]) for row in rows if not isinstance(row.get("prompt", ""), str)):
+    if all(held(row) is None for row in rows):
         return Dataset.from_list(list(rows))
     # As numbers of rows: Arrow would give all parts of all prompts the same keys, and all answers one type.
-    return Dataset.from_dict({"row": list(range(len(rows)))}).with_transform(_Rows(rows))
+    return Dataset.from_dict({"row": list(range(len(rows)))}).with_transform(_Rows(rows, held, kept))
 
 
 class _Rows:
@@ -34,10 +54,14 @@ class _Rows:
 
     Args:
         rows: All of them.
+        held: Gives the images of a row.
+        kept: Of how many rows images are kept.
     """
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, rows: Sequence[Row], held: Held, kept: int) -> None:
         self._rows = rows
+        self._held = held
+        self._kept = kept
         self._drawn: OrderedDict[int, list[Image]] = OrderedDict()
 
     def __call__(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
@@ -47,8 +71,9 @@ class _Rows:
         return columns | {IMAGES: [self._images(number) for number in batch["row"]]}
 
     def _images(self, number: int) -> "list[Image]":
-        if number not in self._drawn:
-            self._drawn[number] = [open_image(found) for found in references(self._rows[number]["prompt"])]
-            if len(self._drawn) > _KEPT:
+        found = self._drawn.get(number)
+        if found is None:
+            found = self._drawn[number] = [open_image(one) for one in self._held(self._rows[number]) or ()]
+            if len(self._drawn) > self._kept:
                 self._drawn.popitem(last=False)
-        return list(self._drawn[number])
+        return list(found)

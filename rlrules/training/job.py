@@ -1,15 +1,17 @@
 """What every method's trainer is made from."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from datasets import Dataset
 from peft import LoraConfig
 from transformers import Trainer, TrainerCallback
 
 from rlrules.recipe.checks import Prepared
 from rlrules.recipe.schema import Recipe
-from rlrules.training.images import dataset_of
+from rlrules.training.images import Row, dataset_of
 from rlrules.training.log import RunLog
 from rlrules.training.state import Stateful
 
@@ -35,18 +37,19 @@ class Job:
     callbacks: list[TrainerCallback]
     states: dict[str, Stateful] = field(default_factory=dict)
 
-    def trainer_arguments(self, task: str) -> dict[str, Any]:
+    def trainer_arguments(self, task: str, dataset: Callable[[Sequence[Row]], Dataset] = dataset_of) -> dict[str, Any]:
         """The arguments that TRL's trainers share.
 
         Args:
             task: PEFT's name for what the model does.
+            dataset: Makes a data set of rows.
         """
         held_out, peft = self.prepared.eval, self.recipe.model.peft if self.recipe.model else None
         return {
             "model": self.prepared.model,
             "args": self.arguments,
-            "train_dataset": dataset_of(self.prepared.train.rows),
-            "eval_dataset": dataset_of(held_out.rows) if held_out else None,
+            "train_dataset": dataset(self.prepared.train.rows),
+            "eval_dataset": dataset(held_out.rows) if held_out else None,
             "processing_class": self.prepared.tokenizer,
             "peft_config": None if peft is None else LoraConfig(task_type=task, **peft),
             "callbacks": self.callbacks,

@@ -1,16 +1,23 @@
 """Fine-tuning on given answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from transformers import Trainer
 from trl import SFTTrainer
 
+from rlrules.data.vision_rows import REFERENCES
+from rlrules.errors import TrainingError
+from rlrules.processors import sees
 from rlrules.recipe.schema import EntropySelection, SftRecipe
 from rlrules.training.entropy_selection import kept_of, metrics, selected
+from rlrules.training.images import Row, dataset_of, in_column
 from rlrules.training.job import Job, rows_layout
+from rlrules.training.weights import NamedWeights
 
 OVERRIDES = {
     "compute_loss": "(self, model, inputs, return_outputs=False, num_items_in_batch=None)",
@@ -19,7 +26,7 @@ OVERRIDES = {
 """TRL's and transformers' methods that this trainer replaces, with their signatures; a test holds them to it."""
 
 
-class RulesSFTTrainer(SFTTrainer):  # type: ignore[misc]
+class RulesSFTTrainer(NamedWeights, SFTTrainer):  # type: ignore[misc]
     """Fine-tuning on the tokens whose loss is large for their entropy (Light-IF, entropy-preserving SFT).
 
     Of a micro-batch's N supervised tokens the floor(keep * N) of the greatest CE - coef * H are learned, with hard
@@ -34,6 +41,14 @@ class RulesSFTTrainer(SFTTrainer):  # type: ignore[misc]
     def __init__(self, *, selection: EntropySelection | None = None, **arguments: Any) -> None:
         self._selection = selection if selection is not None and selection.keep < 1 else None
         super().__init__(**arguments)
+        # Models that see images say that their own loss takes no count of tokens. TRL's does, and without one a row's
+        # weight would depend on which micro-batch it is in.
+        self.model_accepts_loss_kwargs = True
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether its rows are texts and images, not tokens."""
+        return bool(self._is_vision_dataset)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | int | None:
         """Kept tokens of an optimiser step on all ranks, which is what its losses are divided by."""
@@ -83,9 +98,35 @@ def layout(job: Job, ranks: int) -> str:
 
 
 def make_trainer(job: Job) -> Trainer:
-    """TRL's trainer, on rows that are tokens already."""
+    """TRL's trainer, on rows that are tokens already, or on texts and images.
+
+    Raises:
+        TrainingError: Some rows hold images and some do not, and ranks share their weights.
+    """
     assert isinstance(job.recipe, SftRecipe)
-    return RulesSFTTrainer(selection=job.recipe.entropy_selection, **job.trainer_arguments("CAUSAL_LM"))
+    rows = job.prepared.train.rows
+    blind = sum(not row.get(REFERENCES) for row in rows)
+    if blind and sees(job.prepared.tokenizer):
+        # A batch of text gives the image encoder no gradient; TRL has DDP look for such parts unless it is told not to.
+        job.arguments.ddp_find_unused_parameters = job.recipe.training.get("ddp_find_unused_parameters")
+    made = job.trainer_arguments("CAUSAL_LM", partial(dataset_of, held=in_column, kept=0))
+    trainer = RulesSFTTrainer(selection=job.recipe.entropy_selection, **made)
+    if trainer.sees_images:
+        # What is too long was left out; a row that is cut would lose places of its images.
+        trainer.data_collator.max_length = None
+        _refuse_waiting(trainer, rows, blind)
+    return trainer
+
+
+def _refuse_waiting(trainer: RulesSFTTrainer, rows: Sequence[Row], blind: int) -> None:
+    """Where ranks gather weights or gradients part by part, one without images leaves those that have some waiting."""
+    state = trainer.accelerator
+    sharded = state.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP)
+    if blind and sharded and state.num_processes > 1:
+        raise TrainingError(
+            f"data.train: {blind} of {len(rows)} rows hold no image, and {state.distributed_type.value} would wait for "
+            "ever for the ranks that get only such; train on rows with images alone, or launch without it (plain DDP)"
+        )
 
 
 def save(job: Job, trainer: Trainer, folder: Path) -> None:

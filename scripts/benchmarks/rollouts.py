@@ -14,6 +14,7 @@ from benchmarks.common import EMBEDDED
 from benchmarks.turns import WARMING, Turn, interleaved, tell_ratio
 
 if TYPE_CHECKING:
+    from rlrules.engines.policy import Sync
     from rlrules.engines.vllm import VllmServer
 
 NAMES = ("http", "transformers")
@@ -22,38 +23,43 @@ ROWS, TOKENS = 8, 48
 
 def rollouts(
     part: Annotated[Literal["step", "requests"], typer.Option(help="What to measure.")] = "step",
+    sync: Annotated[Literal["lora", "full"], typer.Option(help="What is trained, and sent at each step.")] = "lora",
     pairs: Annotated[int, typer.Option(help="Pairs to measure.")] = 8,
 ) -> None:
     """step: seconds of a step whose 8 completions of 48 tokens come from vLLM, over the same from transformers.
 
     requests: seconds of a rollout asked for in one request a completion, over one request for all. What is measured is
-    kept in runs/rollouts_PART.jsonl and told together, so that it can be measured in pieces.
+    kept in runs/rollouts_PART_SYNC.jsonl and told together, so that it can be measured in pieces.
     """
-    measured = Path(f"runs/rollouts_{part}.jsonl")
+    measured = Path(f"runs/rollouts_{part}_{sync}.jsonl")
     measured.parent.mkdir(exist_ok=True)
-    with _server() as server, measured.open("a") as file:
+    with _server("lora" if part == "requests" else sync) as server, measured.open("a") as file:
 
         def keep(pair: list[float]) -> None:
             print(json.dumps(pair), file=file, flush=True)
 
-        (_steps if part == "step" else _requests)(server, pairs, keep)
+        if part == "step":
+            _steps(server, sync, pairs, keep)
+        else:
+            _requests(server, pairs, keep)
     every = [json.loads(line) for line in measured.read_text().splitlines()]
     names = NAMES if part == "step" else ("one a completion", "one for all")
     tell_ratio([pair[0] for pair in every], [pair[1] for pair in every], names, "seconds")
 
 
 @contextmanager
-def _server() -> "Iterator[VllmServer]":
+def _server(sync: "Sync") -> "Iterator[VllmServer]":
     from rlrules.engines.vllm import VllmConfig, VllmServer
 
+    rank = 8 if sync == "lora" else None
     config = VllmConfig(
-        model=EMBEDDED, dtype="float32", max_model_len=256, kv_cache_gib=1, policy="lora", max_lora_rank=8
+        model=EMBEDDED, dtype="float32", max_model_len=256, kv_cache_gib=1, policy=sync, max_lora_rank=rank
     )
     with VllmServer(config) as server:
         yield server
 
 
-def _steps(server: "VllmServer", pairs: int, keep: Callable[[list[float]], None]) -> None:
+def _steps(server: "VllmServer", sync: "Sync", pairs: int, keep: Callable[[list[float]], None]) -> None:
     taken: list[list[float]] = []
 
     def done(pair: list[float]) -> None:
@@ -65,7 +71,7 @@ def _steps(server: "VllmServer", pairs: int, keep: Callable[[list[float]], None]
     with tempfile.TemporaryDirectory() as folder:
 
         def make(turn: Turn) -> list[Any]:
-            return [_trainer(Path(folder) / name, name, server.url, steps, turn) for name in NAMES]
+            return [_trainer(Path(folder) / name, name, (server.url, sync), steps, turn) for name in NAMES]
 
         # The server is no part of this process: only a clock on the wall sees both.
         interleaved(make, NAMES, steps, done, time.monotonic)
@@ -112,7 +118,7 @@ def _adapter(folder: Path) -> Path:
     return folder
 
 
-def _trainer(folder: Path, name: str, url: str, steps: int, turn: Turn) -> Any:
+def _trainer(folder: Path, name: str, server: "tuple[str, Sync]", steps: int, turn: Turn) -> Any:
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import PrinterCallback
@@ -128,6 +134,7 @@ def _trainer(folder: Path, name: str, url: str, steps: int, turn: Turn) -> Any:
     from rlrules.training.scoring import BatchScorer
 
     folder.mkdir()
+    url, sync = server
     # All completions have as many tokens: for vLLM nothing ends one, for transformers nothing may before.
     whole: dict[str, Any] = {"stop_token_ids": []} if name == "http" else {"min_new_tokens": TOKENS}
     arguments = GRPOConfig(
@@ -139,15 +146,16 @@ def _trainer(folder: Path, name: str, url: str, steps: int, turn: Turn) -> Any:
     engine = RewardEngine(
         {"length": LengthScorer(2, 10)}, WeightedSumConfig(weights={"length": 1}).build(), ["length"], 60
     )
+    adapter = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
     trainer = RulesGRPOTrainer(
         scorer=BatchScorer(engine, {}, RunLog(folder), 0.05, "group"),
-        rollouts=RolloutsSection(urls=[url], sync="lora") if name == "http" else None,
+        rollouts=RolloutsSection(urls=[url], sync=sync) if name == "http" else None,
         model=resolve_model(EMBEDDED),
         args=arguments,
         train_dataset=Dataset.from_list(
             [{"prompt": [{"role": "user", "content": f"Tell me about number {n}."}]} for n in range(64)]
         ),
-        peft_config=LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"),
+        peft_config=adapter if sync == "lora" else None,
         callbacks=[turn(name)],
     )
     trainer.remove_callback(PrinterCallback)

@@ -16,10 +16,11 @@ from rlrules.data.conversations import FileConversationsConfig
 from rlrules.data.thinking import ThinkingData, ThinkingDataConfig, build_thinking
 from rlrules.data.tokenizers import load_tokenizer
 from rlrules.data.tokens import conversation_rows
+from rlrules.data.vision_rows import vision_rows
 from rlrules.errors import DataError, JudgeError
 from rlrules.judges import JudgeFailure, Question
 from rlrules.judges.thinking import thinking_messages
-from rlrules.models import DEFAULT_MODEL, resolve_model
+from rlrules.models import DEFAULT_MODEL, TINY_VLM, resolve_model
 from tests.fakes.judge import Reply, scripted_judge
 from tests.fakes.openai_server import FakeServer, Request
 from tests.fakes.openai_server import Reply as Sent
@@ -143,10 +144,13 @@ def test_images_stay_references_in_rows_and_go_to_the_judge_as_urls(tmp_path: Pa
     _, questions = build(tmp_path, [{"prompt": prompt, "completion": completion("worth 0.9")}], held_out=0)
     content: Any = questions[0].messages[1]["content"]
     assert content[0]["image_url"]["url"].startswith("data:image/png;base64,")
-    with pytest.raises(DataError, match="row 1: holds an image, and fine-tuning reads text alone"):
-        conversation_rows(None, FileConversationsConfig(path=str(tmp_path / "out/train.jsonl")).load(len), None)
     (row,) = lines(tmp_path, "train")
     assert row["prompt"][1]["content"][0] == part and row["prompt"][1]["content"][1] == content[1]
+    source = FileConversationsConfig(path=str(tmp_path / "out/train.jsonl")).load(len)
+    (learned,) = vision_rows(load_tokenizer(resolve_model(TINY_VLM)), source, None).rows
+    assert learned["references"] == [path] and learned["completion"] == "0.9<|im_end|>"
+    # The judge that learns is shown the image where the one that graded was: before the question.
+    assert "user\n<|vision_start|><|image_pad|><|vision_end|>" + content[1]["text"] in learned["prompt"]
 
 
 def test_the_command_and_that_its_rows_train(tmp_path: Path) -> None:

@@ -13,11 +13,41 @@ from rlrules.data.tokenizers import load_tokenizer
 from rlrules.images import open_image, references
 from rlrules.models import TINY_VLM, resolve_model
 from rlrules.rewards.gui_frames import smart_resize
-from tests.e2e.training import ROOT, lines, run
+from tests.e2e.training import ROOT, ended, launch, lines, run
 
 pytestmark = pytest.mark.e2e
 
 PIXELS = (3136, 50_176)
+GOLDEN = json.loads((ROOT / "tests/golden/ui_r1.json").read_text())
+# Of type, coordinate and format, 3 to 0 points.
+ANSWERS = {
+    3: "<think>x</think><answer>[{'action': 'click', 'coordinate': [15, 15]}]</answer>",
+    2: "<think>x</think><answer>[{'action': 'click', 'coordinate': [25, 25]}]</answer>",
+    1: "<think>x</think><answer>[{'action': 'scroll'}]</answer>",
+    0: "I would click there.",
+}
+
+
+def test_lengths_are_rewarded_alike_on_one_rank_and_on_two(tmp_path: Path) -> None:
+    cases = [case for case in GOLDEN["dast"] if len(case["lengths"]) == 4][:4]
+    row = {"action": "click", "bbox": [10, 10, 20, 20], "image_size": [280, 280]}
+    groups = [
+        {"row": row, "texts": [ANSWERS[points] for points in case["rewards"]], "lengths": case["lengths"]}
+        for case in cases
+    ]
+    asked = tmp_path / "asked.json"
+    asked.write_text(json.dumps({"reward": {"type": "gui", "think": True, "length": "dast"}, "groups": groups}))
+    made = []
+    for ranks in (1, 2):
+        script = [str(ROOT / "tests/e2e/scored_on_ranks.py"), str(asked), str(tmp_path / f"on_{ranks}")]
+        code, output = ended(launch(tmp_path, script, ranks=ranks))
+        assert code == 0, output
+        logged = lines(tmp_path / f"on_{ranks}/completions.jsonl")
+        assert [line["tokens"] for line in logged] == [length for case in cases for length in case["lengths"]]
+        values = [line["scores"]["reward"] for line in logged]
+        assert values == pytest.approx([total for case in cases for total in case["totals"]], abs=1e-4)
+        made.append([{**line, "group": ""} for line in logged])
+    assert made[0] == made[1]
 
 
 def test_a_step_on_screens(tmp_path: Path) -> None:

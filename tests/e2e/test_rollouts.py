@@ -16,7 +16,7 @@ from rlrules.engines.vllm import VllmConfig, VllmServer
 from rlrules.models import DEFAULT_MODEL
 from tests.e2e.serving import counted
 from tests.e2e.training import EMBEDDED, lines, run, start, tiny_policy, wait_for, write_recipe
-from tests.fakes.policy_server import FakePolicyServer
+from tests.fakes.policy_server import FakePolicyServer, completion
 
 pytestmark = pytest.mark.e2e
 
@@ -161,10 +161,12 @@ def test_under_zero3_whole_weights_are_sent(sync: str, tmp_path: Path) -> None:
     policy, file = tiny_policy(tmp_path / "policy"), "adapter_model" if sync == "lora" else "model"
     versions: dict[str, dict[str, torch.Tensor]] = {}
 
-    def keep(body: dict[str, Any], _: int) -> None:
+    def keep(body: dict[str, Any], number: int) -> Any:
         [version] = (tmp_path / "shared").glob("rlrules-*")
         if version.name not in versions:
             versions[version.name] = load_file(version / f"{file}.safetensors")
+        # Completions that differ, or there would be nothing to learn.
+        return 200, completion(list(range(300 + 20 * number, 316 + 20 * number)), [-10.8] * 16)
 
     with FakePolicyServer(sync, meddle=keep) as fake:
         recipe = write_recipe(
@@ -172,15 +174,14 @@ def test_under_zero3_whole_weights_are_sent(sync: str, tmp_path: Path) -> None:
             policy,
             model={"name": str(policy), **({"peft": PEFT} if sync == "lora" else {})},
             rollouts={"urls": [fake.url], "sync": sync, "shared_dir": str(tmp_path / "shared")},
-            training={"max_steps": 3, "max_completion_length": 64, "bf16": True, "use_cpu": True},
+            training={"max_steps": 2, "learning_rate": 1e-2, "bf16": True, "use_cpu": True},
         )
         code, output = run(tmp_path, recipe, ranks=2, config="zero3")
         assert code == 0, output
-        assert (fake.counts["answered"], fake.adapters, fake.version) == (24, {}, "")
-    assert [name.rpartition("-")[2] for name in versions] == ["1", "2", "3"]
-    sent = list(versions.values())
-    for step in (1, 2):
-        trained = load_file(tmp_path / f"runs/run/checkpoints/checkpoint-{step}/{file}.safetensors")
-        assert set(sent[step]) == set(trained)
-        assert all(torch.equal(sent[step][name], trained[name]) for name in trained)
-        assert any(not torch.equal(sent[step][name], sent[step - 1][name]) for name in trained)
+        assert (fake.counts["/v1/completions"], fake.adapters, fake.version) == (16, {}, "")
+    assert [name.rpartition("-")[2] for name in versions] == ["1", "2"]
+    first, second = versions.values()
+    trained = load_file(tmp_path / f"runs/run/checkpoints/checkpoint-1/{file}.safetensors")
+    assert set(first) == set(second) == set(trained)
+    assert all(torch.equal(second[name], trained[name]) for name in trained)
+    assert any(not torch.equal(second[name], first[name]) for name in trained)

@@ -72,9 +72,14 @@ def write_recipe(folder: Path, policy: Path, **changes: Any) -> Path:
 
 def start(folder: Path, recipe: Path, *arguments: str, ranks: int = 1, config: str = "cpu") -> subprocess.Popen[str]:
     """Launch a run in `folder` as the README says, in its own session."""
+    return launch(folder, [str(ROOT / "scripts/train.py"), str(recipe), *arguments], ranks, config)
+
+
+def launch(folder: Path, script: list[str], ranks: int, config: str = "cpu") -> subprocess.Popen[str]:
+    """Launch a script with its arguments on so many ranks."""
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     command += ["--config_file", str(ROOT / f"recipes/accelerate/{config}.yaml"), "--num_processes", str(ranks)]
-    command += [str(ROOT / "scripts/train.py"), str(recipe), *arguments]
+    command += script
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": str(ROOT),
@@ -93,7 +98,11 @@ def start(folder: Path, recipe: Path, *arguments: str, ranks: int = 1, config: s
 
 def run(folder: Path, recipe: Path, *arguments: str, **options: Any) -> tuple[int, str]:
     """Launch a run and wait for its end: its exit code and all it printed."""
-    process = start(folder, recipe, *arguments, **options)
+    return ended(start(folder, recipe, *arguments, **options))
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for the end of what was launched: its exit code and all it printed."""
     output, _ = process.communicate(timeout=500)
     return process.returncode, output
 

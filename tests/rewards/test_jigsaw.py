@@ -14,6 +14,7 @@ from rlrules.rewards.advantages import advantages
 from rlrules.rewards.base import Resources, scorer_config
 from rlrules.rewards.jigsaw import JigsawConfig, row_problem
 from rlrules.rewards.jigsaw_answers import connection_score
+from rlrules.rewards.objective import WeightedSumConfig
 from rlrules.types import Completion, Group, Score
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/jigsaw_r1.json").read_text())
@@ -54,6 +55,19 @@ def test_connections(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", GOLDEN["advantages"]["cases"])
 def test_advantages_of_the_sum(case: dict[str, Any]) -> None:
     assert advantages([case["totals"]], "group")[0] == pytest.approx(case["advantages"], abs=1e-4)
+
+
+def test_advantages_of_each_part_on_its_own() -> None:
+    case = GOLDEN["advantages"]["each_part"]
+    texts = tuple(Completion(tagged(answer), 1) for answer in case["texts"])
+    group = Group(({"role": "user", "content": "?"},), texts, PAIR)
+    parts = {"accuracy": JigsawConfig(format_weight=0), "format": JigsawConfig(accuracy_weight=0)}
+    both = {name: asyncio.run(part.build(Resources()).score(group)) for name, part in parts.items()}
+    assert [score.value for score in both["accuracy"].scores] == case["accuracies"]
+    assert [score.value for score in both["format"].scores] == [0.5 * formed for formed in case["formats"]]
+    objective = WeightedSumConfig(weights={"accuracy": 0.5, "format": 0.5}, normalize="group").build()
+    made = objective.combine(group, both, [False] * len(texts)).rewards
+    assert advantages([made], "none")[0] == pytest.approx(case["advantages"], abs=1e-4)
 
 
 def test_exact_is_all_or_nothing() -> None:

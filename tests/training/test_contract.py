@@ -8,12 +8,17 @@ from trl import GRPOConfig, GRPOTrainer, SFTTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import identity
 
-from rlrules.training import grpo, sft
+from rlrules.training import grpo, sft, weights
 from rlrules.training.grpo import RulesGRPOTrainer
 from rlrules.training.rollouts import HttpRollouts
 from rlrules.training.sft import RulesSFTTrainer
+from rlrules.training.weights import NamedWeights
 
-TABLES = [(RulesGRPOTrainer, GRPOTrainer, grpo.OVERRIDES), (RulesSFTTrainer, SFTTrainer, sft.OVERRIDES)]
+TABLES = [
+    (RulesGRPOTrainer, GRPOTrainer, grpo.OVERRIDES),
+    (RulesSFTTrainer, SFTTrainer, sft.OVERRIDES),
+    (NamedWeights, Trainer, weights.OVERRIDES),
+]
 METHODS = [(ours, theirs, name, table[name]) for ours, theirs, table in TABLES for name in table]
 
 
