@@ -1,14 +1,14 @@
 """What a trainer asks of a vLLM server that generates for its policy, beside completions."""
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+from rlrules.judges.connection import HttpClient, StatusError
 
 Sync = Literal["lora", "full"]
 """How a version of the policy gets to a server: as an adapter, or as all its weights."""
@@ -62,25 +62,20 @@ class _Results(BaseModel):
 
 def status_of(error: Exception) -> int:
     """The status of an answer that is not 2xx; 0 of any other error."""
-    return int(getattr(error, "status_code", 0))
+    return error.status if isinstance(error, StatusError) else 0
 
 
-def root(client: "AsyncOpenAI") -> str:
-    """Where the routes begin that stand beside /v1."""
-    return str(client.base_url).rstrip("/").removesuffix("/v1")
-
-
-async def post(client: "AsyncOpenAI", route: str, body: Mapping[str, Any]) -> object:
+async def post(client: HttpClient, route: str, body: Mapping[str, Any]) -> object:
     """The server's answer to `body` at a route, which begins with /v1 or stands beside it."""
-    return await client.post(root(client) + route, cast_to=object, body=dict(body))
+    return _read(await client.post(client.root + route, body))
 
 
-async def models(client: "AsyncOpenAI") -> Models:
+async def models(client: HttpClient) -> Models:
     """The models that the server answers for."""
     return Models.model_validate(await _get(client, "/v1/models"))
 
 
-async def load_adapter(client: "AsyncOpenAI", name: str, folder: Path) -> bool:
+async def load_adapter(client: HttpClient, name: str, folder: Path) -> bool:
     """Load an adapter under a name; whether it was this call that did it, and no other rank's."""
     try:
         await post(client, "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
@@ -92,7 +87,7 @@ async def load_adapter(client: "AsyncOpenAI", name: str, folder: Path) -> bool:
     return True
 
 
-async def unload_adapters(client: "AsyncOpenAI", prefix: str, keep: str = "") -> None:
+async def unload_adapters(client: HttpClient, prefix: str, keep: str = "") -> None:
     """Unload every adapter whose name begins with `prefix`, but for `keep`."""
     for model in (await models(client)).data:
         if model.id.startswith(prefix) and model.id != keep:
@@ -103,13 +98,13 @@ async def unload_adapters(client: "AsyncOpenAI", prefix: str, keep: str = "") ->
                     raise
 
 
-async def call_workers(client: "AsyncOpenAI", method: str, **arguments: str) -> list[Held]:
+async def call_workers(client: HttpClient, method: str, **arguments: str) -> list[Held]:
     """Call a method of all workers' `PolicyWorker`."""
     told = await post(client, "/collective_rpc", {"method": method, "kwargs": arguments})
     return _Results.model_validate(told).results
 
 
-async def configuration(client: "AsyncOpenAI") -> dict[str, Any] | None:
+async def configuration(client: HttpClient) -> dict[str, Any] | None:
     """The server's whole configuration, by vLLM's names; None where it has no development routes."""
     try:
         told: Any = await _get(client, "/server_info?config_format=json")
@@ -121,5 +116,13 @@ async def configuration(client: "AsyncOpenAI") -> dict[str, Any] | None:
     return config
 
 
-async def _get(client: "AsyncOpenAI", route: str) -> object:
-    return await client.get(root(client) + route, cast_to=object)
+async def _get(client: HttpClient, route: str) -> object:
+    return _read(await client.get(client.root + route))
+
+
+def _read(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except ValueError:
+        # Loading an adapter is answered by a sentence.
+        return body.decode()

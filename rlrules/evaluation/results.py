@@ -18,7 +18,7 @@ from rlrules.judges.base import JudgeConfig, Usage
 Outcome = Literal["ok", "unparsed", "failed"]
 
 MANIFEST, METRICS, UNITS, PAGE = "manifest.json", "metrics.json", "units.json", "page.html"
-_PACKAGES = ("rlrules", "numpy", "scipy", "scikit-learn", "transformers", "torch", "openai", "if-verifiable", "nltk")
+_PACKAGES = ("rlrules", "numpy", "scipy", "scikit-learn", "transformers", "torch", "if-verifiable", "nltk")
 
 
 class RowLine(Line):

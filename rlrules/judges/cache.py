@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 
 from rlrules.errors import JudgeError
@@ -20,6 +20,7 @@ from rlrules.judges.base import Answer, Question
 logger = logging.getLogger(__name__)
 
 BUSY_S = 10.0
+_FIELDS = tuple(field.name for field in fields(Answer))
 
 
 def answer_key(judge: Sequence[str], question: Question) -> str:
@@ -70,7 +71,7 @@ class AnswerCache:
 
     def put(self, key: str, answer: Answer) -> None:
         """Keep `answer`; the first one under a key stays."""
-        text = json.dumps(asdict(answer), separators=(",", ":"))
+        text = json.dumps({name: getattr(answer, name) for name in _FIELDS}, separators=(",", ":"))
         try:
             with self._lock:
                 self._connect().execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, text))

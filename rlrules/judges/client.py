@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from rlrules.judges.base import Answer, JudgeConfig, JudgeFailure, Question, Usage
+from rlrules.judges.connection import HttpClient
 from rlrules.judges.http import ServerFields, Servers, Url
 from rlrules.types import Message
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
 
 TOP_LOGPROBS = 20
 PROMPT_END_TOKENS = 32
@@ -58,9 +56,8 @@ class OpenAIBackend:
         """
         body = self._body(question)
 
-        async def send(client: "AsyncOpenAI") -> "_Reply":
-            # Not the library's typed call: it costs more and takes any JSON for a completion.
-            return _read(await client.post("/chat/completions", cast_to=object, body=body))
+        async def send(client: HttpClient) -> "_Reply":
+            return _read(await client.post(f"{client.url}/chat/completions", body))
 
         reply, seconds = await self._servers.request(send)
         return reply.answer(seconds)
@@ -73,12 +70,10 @@ class OpenAIBackend:
         """
         asked = {"model": self._config.model, "messages": messages, "add_generation_prompt": True}
 
-        async def send(client: "AsyncOpenAI") -> str:
-            # The routes stand beside /v1, not below it.
-            root = str(client.base_url).rstrip("/").removesuffix("/v1")
-            tokens = _Tokens.model_validate(await client.post(f"{root}/tokenize", cast_to=object, body=asked)).tokens
+        async def send(client: HttpClient) -> str:
+            tokens = _Tokens.model_validate_json(await client.post(f"{client.root}/tokenize", asked)).tokens
             body = {"model": self._config.model, "tokens": tokens[-PROMPT_END_TOKENS:]}
-            return _Text.model_validate(await client.post(f"{root}/detokenize", cast_to=object, body=body)).prompt
+            return _Text.model_validate_json(await client.post(f"{client.root}/detokenize", body)).prompt
 
         try:
             return (await self._servers.request(send))[0]
@@ -181,11 +176,11 @@ class _Text(BaseModel):
     prompt: str
 
 
-def _read(reply: object) -> _Reply:
+def _read(body: bytes) -> _Reply:
     try:
-        # A server that does not call its answer JSON is handed on as text.
-        return _Reply.model_validate_json(reply) if isinstance(reply, str) else _Reply.model_validate(reply)
+        return _Reply.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise JudgeFailure("empty", f"{where or 'body'}: {first['msg']} in {str(reply)[:120]!r}") from error
+        shown = body[:120].decode("utf-8", "replace")
+        raise JudgeFailure("empty", f"{where or 'body'}: {first['msg']} in {shown!r}") from error

@@ -1,21 +1,21 @@
 """Requests to servers that serve the same model, with the only layer of retries there is."""
 
 import asyncio
+import json
 import os
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
+import h11
 import tenacity
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlrules.errors import JudgeError
 from rlrules.judges.base import WANTED, FailureKind, JudgeFailure, Usage
+from rlrules.judges.connection import HttpClient, StatusError, Unreachable
 from rlrules.judges.pool import Endpoint, EndpointPool
-
-if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
 
 T = TypeVar("T")
 Url = Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/\S*)?$")]
@@ -27,8 +27,6 @@ _OVERFLOW = re.compile(
     r"context.{0,10}(?:length|size|window)|maximum model length|max_model_len|too (?:long|many tokens)", re.IGNORECASE
 )
 _TRANSIENT_STATUS = {408, 409, 429}
-# By name: one generation of the client library brings httpx, the next httpx2.
-_REFUSALS = {"ConnectError", "ConnectTimeout"}
 _BACKOFF = tenacity.wait_exponential_jitter(multiplier=0.1, max=10.0, jitter=0.2)
 
 
@@ -78,15 +76,17 @@ class Servers:
     def __init__(self, fields: ServerFields, usage: Usage) -> None:
         if fields.api_key_env and not os.environ.get(fields.api_key_env):
             raise JudgeError(f"api_key_env: the environment variable {fields.api_key_env} is not set; export it")
+        self._api_key = os.environ[fields.api_key_env] if fields.api_key_env else "none"
+        if not (self._api_key.isascii() and self._api_key.isprintable()):
+            raise JudgeError(f"api_key_env: {fields.api_key_env} holds a line break, or another character no key has")
         self._fields = fields
         self._usage = usage
-        self._api_key = os.environ[fields.api_key_env] if fields.api_key_env else "none"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool = EndpointPool([], 0, 0.0)
-        self._clients: dict[str, AsyncOpenAI] = {}
-        self._left: list[dict[str, AsyncOpenAI]] = []
+        self._clients: dict[str, HttpClient] = {}
+        self._left: list[dict[str, HttpClient]] = []
 
-    async def request(self, send: Callable[["AsyncOpenAI"], Awaitable[T]]) -> tuple[T, float]:
+    async def request(self, send: Callable[[HttpClient], Awaitable[T]]) -> tuple[T, float]:
         """Send one request, again on another endpoint where one fails.
 
         Args:
@@ -130,21 +130,18 @@ class Servers:
         # Made on first use, because both belong to the event loop that uses them: a forked process has another one.
         if self._loop is asyncio.get_running_loop():
             return
-        from openai import AsyncOpenAI, Timeout
-
         fields = self._fields
         # Dropped, they would close connections of a loop, or of the parent process, that may still use them.
         self._left.append(self._clients)
         # A server that takes connections may be slow; one that does not is down, and waiting longer tells no more.
-        timeout = Timeout(fields.timeout_s, connect=min(CONNECT_S, fields.timeout_s / 2))
+        connect_s = min(CONNECT_S, fields.timeout_s / 2)
         self._pool = EndpointPool(fields.urls, fields.max_in_flight, fields.timeout_s)
         self._clients = {
-            endpoint.url: AsyncOpenAI(base_url=endpoint.url, api_key=self._api_key, max_retries=0, timeout=timeout)
-            for endpoint in self._pool.endpoints
+            endpoint.url: HttpClient(endpoint.url, self._api_key, connect_s) for endpoint in self._pool.endpoints
         }
         self._loop = asyncio.get_running_loop()
 
-    async def _attempt(self, send: Callable[["AsyncOpenAI"], Awaitable[T]], avoid: Endpoint | None) -> tuple[T, float]:
+    async def _attempt(self, send: Callable[[HttpClient], Awaitable[T]], avoid: Endpoint | None) -> tuple[T, float]:
         """Send to the first endpoint that lets itself be connected to.
 
         The pool ends this once all have been down for too long; the clock here, where one is up only for others.
@@ -170,37 +167,33 @@ class Servers:
         self,
         pool: EndpointPool,
         endpoint: Endpoint,
-        clients: "dict[str, AsyncOpenAI]",
-        send: Callable[["AsyncOpenAI"], Awaitable[T]],
+        clients: dict[str, HttpClient],
+        send: Callable[[HttpClient], Awaitable[T]],
     ) -> tuple[T, float]:
-        import openai
-
         def failure(kind: FailureKind, told: str) -> JudgeFailure:
             return JudgeFailure(kind, f"{endpoint.url}: {_line(told)}")
 
         started = time.monotonic()
         try:
-            # The client's own timeout bounds each read; an answer that trickles in would never meet it.
+            # Of the whole attempt: an answer that trickles in would never meet a bound on each read.
             async with asyncio.timeout(self._fields.timeout_s):
                 reply = await send(clients[endpoint.url])
-        except openai.APIStatusError as error:
+        except StatusError as error:
             pool.reached(endpoint)
             raise _status_failure(endpoint, error) from error
-        except (openai.APIConnectionError, TimeoutError) as error:
-            cause = error.__cause__ or error
-            name = type(cause).__name__
-            told = f"{name}: {cause}" if str(cause) else name
-            if name in _REFUSALS:
-                pool.unreachable(endpoint, told)
-                raise _Refused(told) from error
-            if isinstance(error, openai.APITimeoutError | TimeoutError):
-                late = failure("timeout", f"no answer within {self._fields.timeout_s:g} s")
-                raise _Transient(late, endpoint) from error
+        except Unreachable as error:
+            pool.unreachable(endpoint, str(error))
+            raise _Refused(str(error)) from error
+        except TimeoutError as error:
+            late = failure("timeout", f"no answer within {self._fields.timeout_s:g} s")
+            raise _Transient(late, endpoint) from error
+        except (OSError, h11.RemoteProtocolError) as error:
+            told = f"{type(error).__name__}: {error}"
             pool.unreachable(endpoint, told)
             raise _Transient(failure("connection", told), endpoint) from error
         except UnicodeEncodeError as error:
             raise failure("rejected", f"the question cannot be sent as UTF-8: {error}") from error
-        except (JudgeFailure, openai.APIError, ValueError, RecursionError) as error:
+        except (JudgeFailure, ValueError, RecursionError) as error:
             pool.reached(endpoint)
             garbled = failure("empty", f"not an answer that was asked for: {error}")
             raise _Transient(garbled, endpoint) from error
@@ -215,19 +208,31 @@ def _pause(state: tenacity.RetryCallState) -> float:
     return max(_BACKOFF(state), failed.wait_s if isinstance(failed, _Transient) else 0.0)
 
 
-def _status_failure(endpoint: Endpoint, error: "APIStatusError") -> Exception:
-    status, told = error.status_code, error.body
-    if isinstance(told, dict):
-        told = told.get("message", told.get("detail"))
-    # The library's own message has the status in it, a number too many for the limits in an overflow.
-    message = _line(told if isinstance(told, str) and told else error.message)
+def _status_failure(endpoint: Endpoint, error: StatusError) -> Exception:
+    status, message = error.status, _line(_told(error))
     if status in _TRANSIENT_STATUS or status >= 500:
-        asked = error.response.headers.get("retry-after", "")
+        asked = error.headers.get("retry-after", "")
         wait_s = min(LONGEST_WAIT_S, float(asked)) if asked.isdecimal() else 0.0
         return _Transient(JudgeFailure("connection", f"{endpoint.url}: status {status}: {message}"), endpoint, wait_s)
     if status in (400, 413, 422) and _OVERFLOW.search(message):
         return JudgeFailure("overflow", f"{endpoint.url}: {message}", *_limit_and_size(message))
     return JudgeFailure("rejected", f"{endpoint.url}: status {status}: {message}")
+
+
+def _told(error: StatusError) -> str:
+    """What a refusal says: OpenAI's `error.message`, FastAPI's `detail`, or the body as it is."""
+    if 300 <= error.status < 400:
+        return f"the server has moved to {error.headers.get('location', 'nowhere')}; give that address"
+    text = error.body.decode("utf-8", "replace")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    if isinstance(found, dict):
+        found = found.get("error", found)
+    if isinstance(found, dict):
+        found = found.get("message", found.get("detail"))
+    return found if isinstance(found, str) and found else text
 
 
 def _limit_and_size(message: str) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from rlrules.recipe.arguments import scale_problems, straddling
 from rlrules.recipe.build import Rewards, build_rewards
 from rlrules.recipe.entropy import entropy_problems
 from rlrules.recipe.evaluations import evaluation_problems, type_problems
+from rlrules.recipe.generation import generation_problems
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
 from rlrules.recipe.rollouts import rollouts_problems, server_problems
 from rlrules.recipe.rows import image_problems, read_parts
@@ -73,7 +74,7 @@ def static_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments 
     problems += type_problems(loaded) + _peft_problems(loaded)
     if arguments is None:
         return problems
-    problems += entropy_problems(loaded, arguments)
+    problems += entropy_problems(loaded, arguments) + generation_problems(loaded, arguments)
     if arguments.eval_strategy != "no" and (data is None or data.eval is None):
         problems.append(loaded.problem(("training", "eval_strategy"), "there is no `data.eval` to evaluate on"))
     every = exact_resume_every(arguments)

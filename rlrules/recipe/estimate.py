@@ -16,6 +16,7 @@ from rlrules.recipe.checks import (
     ping_problems,
     static_problems,
 )
+from rlrules.recipe.generation import rank_problems, server_problems
 from rlrules.recipe.load import LoadedRecipe
 from rlrules.recipe.schema import GrpoRecipe, Recipe
 from rlrules.recipe.served import serving_problems
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from trl import GRPOConfig
 
 GIB = 2**30
+_PING_S = 10.0
 
 
 def estimate(loaded: LoadedRecipe[Recipe], ranks: int, ping: bool, offline: bool) -> list[tuple[str, str]]:
@@ -33,7 +35,7 @@ def estimate(loaded: LoadedRecipe[Recipe], ranks: int, ping: bool, offline: bool
     Args:
         loaded: The recipe.
         ranks: How many will train.
-        ping: Also ask every judge a question.
+        ping: Also ask every judge a question, and TRL's vLLM server how it was started.
         offline: Do not touch the model, the data and the files that rewards read.
 
     Returns:
@@ -54,6 +56,9 @@ def estimate(loaded: LoadedRecipe[Recipe], ranks: int, ping: bool, offline: bool
         return [("rewards", ", ".join(recipe.rewards)), ("judge calls per completion", _calls_told(recipe, offline))]
     arguments, found = arguments_or_problems(loaded, Path("runs") / recipe.name)
     problems += found
+    if arguments is not None:
+        problems += rank_problems(loaded, arguments, ranks)
+        problems += server_problems(loaded, arguments, _PING_S) if ping else []
     prepared: Prepared | None = None
     if offline:
         problems += version_problems() + static_problems(loaded, arguments)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from rlrules.engines.policy import Models, Sync, call_workers, configuration, models, post, root, status_of
+from rlrules.engines.policy import Models, Sync, call_workers, configuration, models, post, status_of
 from rlrules.errors import RlrulesError
 from rlrules.judges.base import Usage
+from rlrules.judges.connection import HttpClient
 from rlrules.judges.http import ServerFields, Servers, Url
 from rlrules.recipe.served import is_at
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
     from trl import GRPOConfig
 
     from rlrules.recipe.load import LoadedRecipe
@@ -98,7 +98,7 @@ async def _server_problem(loaded: "LoadedRecipe", section: RolloutsSection, url:
     peft = (loaded.recipe.model.peft if loaded.recipe.model else None) or {}
     wanted = loaded.recipe.training.get("max_completion_length", 0)
 
-    async def ask(client: "AsyncOpenAI") -> str:
+    async def ask(client: HttpClient) -> str:
         served, config = await models(client), await configuration(client)
         return _length_problem(served, wanted) or await _sync_problem(client, section.sync, config, peft.get("r", 8))
 
@@ -121,7 +121,7 @@ def _length_problem(served: Models, wanted: Any) -> str:
     return f"its --max-model-len {bound} has no room for training.max_completion_length {wanted} behind a prompt"
 
 
-async def _sync_problem(client: "AsyncOpenAI", sync: Sync, config: dict[str, Any] | None, rank: int) -> str:
+async def _sync_problem(client: HttpClient, sync: Sync, config: dict[str, Any] | None, rank: int) -> str:
     mode = config["model_config"]["logprobs_mode"] if config else "processed_logprobs"
     if mode != "processed_logprobs":
         return f"it runs with --logprobs-mode {mode}: start it with processed_logprobs, as the policy is trained"
@@ -135,7 +135,7 @@ async def _sync_problem(client: "AsyncOpenAI", sync: Sync, config: dict[str, Any
         status = status_of(error)
         if status == HTTPStatus.NOT_FOUND:
             variable = "VLLM_SERVER_DEV_MODE" if sync == "full" else "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
-            return f"it has no route to load weights by: start it with {variable}=1 ({root(client)})"
+            return f"it has no route to load weights by: start it with {variable}=1 ({client.root})"
         if status == HTTPStatus.INTERNAL_SERVER_ERROR and sync == "full":
             return "its workers know nothing of policies: start it with --worker-extension-cls, see docs/recipes.md"
         if status != HTTPStatus.BAD_REQUEST:

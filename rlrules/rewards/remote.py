@@ -5,23 +5,22 @@ fails for good leaves its completions unscored.
 """
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from rlrules.judges.base import Usage
+from rlrules.judges.connection import HttpClient
 from rlrules.judges.http import ServerFields, Servers, Url
 from rlrules.judges.templates import encodable, plain_text
 from rlrules.models import resolve_model
 from rlrules.rewards.base import Resources, ScorerConfig, unscored
 from rlrules.rewards.remote_wire import read_openrlhf, read_single, read_v1, v1_body
 from rlrules.types import Group, Message, Score, Scored
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
 
 T = TypeVar("T")
 DEADLINE_HEADER = "x-deadline-s"
@@ -103,7 +102,7 @@ class RemoteScorer:
             JudgeFailure: None is.
         """
         if self._config.protocol == "v1":
-            await self._servers.request(lambda client: client.get(_root(client) + "/ready", cast_to=object))
+            await self._servers.request(lambda client: client.get(f"{client.root}/ready"))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -118,10 +117,8 @@ class RemoteScorer:
         return await self._post(str, {"prompt": prompt, "response": text, "label": label}, read_single)
 
     async def _post(self, address: Callable[[str], str], body: Mapping[str, Any], read: Callable[[object], T]) -> T:
-        async def send(client: "AsyncOpenAI") -> T:
-            url = address(str(client.base_url).rstrip("/"))
-            reply: object = await client.post(url, cast_to=object, body=body, options={"headers": self._headers})
-            return read(reply)
+        async def send(client: HttpClient) -> T:
+            return read(json.loads(await client.post(address(client.url), body, self._headers)))
 
         return (await self._servers.request(send))[0]
 
@@ -157,7 +154,3 @@ class PromptTexts:
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(self._path)
-
-
-def _root(client: "AsyncOpenAI") -> str:
-    return str(client.base_url).rstrip("/").removesuffix("/v1")

@@ -1,24 +1,23 @@
 """A learned reward: a sequence classifier, in this process or on a vLLM server."""
 
 import asyncio
+import json
 import math
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
 from rlrules.errors import ModelError
 from rlrules.judges.base import JudgeFailure, Usage
+from rlrules.judges.connection import HttpClient
 from rlrules.judges.http import ServerFields, Servers
 from rlrules.judges.templates import encodable
 from rlrules.models import resolve_model
 from rlrules.rewards.base import Resources, ScorerConfig, unscored
 from rlrules.types import Completion, Group, Message, Score, Scored
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
 
 
 class RewardModelConfig(ScorerConfig, ServerFields):
@@ -215,14 +214,12 @@ class ServedClassifier:
     async def _logit(self, ids: list[int]) -> float:
         body = {"model": self._model, "input": [ids], "use_activation": False}
 
-        def send(client: "AsyncOpenAI") -> Awaitable[object]:
-            # The route stands beside /v1, not below it.
-            url = str(client.base_url).rstrip("/").removesuffix("/v1") + "/classify"
-            return client.post(url, cast_to=object, body=body)
+        async def send(client: HttpClient) -> Any:
+            return json.loads(await client.post(f"{client.root}/classify", body))
 
         reply, _ = await self._servers.request(send)
         try:
-            [entry] = reply["data"]  # type: ignore[index]
+            [entry] = reply["data"]
             [logit] = entry["probs"]
             return float(logit)
         except (KeyError, TypeError, ValueError) as error:

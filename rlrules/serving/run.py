@@ -42,8 +42,6 @@ def serve(path: str | Path, overrides: Sequence[str] = ()) -> None:
     loaded = load_recipe(path, overrides).of(GrpoRecipe)
     rewards, token = _checked(loaded)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for library in ("httpx", "httpx2", "openai"):
-        logging.getLogger(library).setLevel(logging.WARNING)  # They tell of every request.
     section = served(loaded)
     failures: list[RlrulesError] = []
     with ExitStack() as stack:

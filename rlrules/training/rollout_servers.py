@@ -12,18 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from rlrules.engines.policy import Held, call_workers, load_adapter, models, post, root, status_of, unload_adapters
+from rlrules.engines.policy import Held, call_workers, load_adapter, models, post, status_of, unload_adapters
 from rlrules.errors import RlrulesError
 from rlrules.judges.base import JudgeFailure, Usage
+from rlrules.judges.connection import HttpClient
 from rlrules.judges.http import Servers
 from rlrules.recipe.rollouts import RolloutsSection
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
 
 Finished = Callable[[int, list[int]], object]
 """Told of each completion as soon as it is there, on the event loop: its request's number, and its tokens."""
@@ -97,7 +95,7 @@ class RolloutServers:
             JudgeFailure: No server gave one within the deadline and the retries.
         """
 
-        async def send(client: "AsyncOpenAI") -> Sampled:
+        async def send(client: HttpClient) -> Sampled:
             # Versions share prompts, but not what was computed of them.
             return _read(await self._link(client).complete(client, version, {**body, "cache_salt": version.name}))
 
@@ -150,8 +148,8 @@ class RolloutServers:
             await servers.close()
         return ""
 
-    def _link(self, client: "AsyncOpenAI") -> "_Adapters | _Weights":
-        url = root(client)
+    def _link(self, client: HttpClient) -> "_Adapters | _Weights":
+        url = client.url
         if url not in self._links:
             self._links[url] = _Adapters(self) if self._section.sync == "lora" else _Weights(self)
         return self._links[url]
@@ -165,7 +163,7 @@ class _Adapters:
         self._lock = asyncio.Lock()
         self._held = ""
 
-    async def complete(self, client: "AsyncOpenAI", version: Version, body: dict[str, Any]) -> object:
+    async def complete(self, client: HttpClient, version: Version, body: dict[str, Any]) -> object:
         await self._hold(client, version)
         body["model"] = version.name
         try:
@@ -179,14 +177,14 @@ class _Adapters:
         await self._hold(client, version)
         return await post(client, COMPLETIONS, body)
 
-    async def _hold(self, client: "AsyncOpenAI", version: Version) -> None:
+    async def _hold(self, client: HttpClient, version: Version) -> None:
         async with self._lock:
             if self._held != version.name:
                 self._servers.loads += await load_adapter(client, version.name, version.folder)
                 await unload_adapters(client, self._servers.run, keep=version.name)
                 self._held = version.name
 
-    async def leave(self, client: "AsyncOpenAI") -> None:
+    async def leave(self, client: HttpClient) -> None:
         await unload_adapters(client, self._servers.run)
 
 
@@ -202,7 +200,7 @@ class _Weights:
         self._asking: asyncio.Task[Stamp] | None = None
         self._next: asyncio.Task[Stamp] | None = None
 
-    async def complete(self, client: "AsyncOpenAI", version: Version, body: dict[str, Any]) -> object:
+    async def complete(self, client: HttpClient, version: Version, body: dict[str, Any]) -> object:
         before = await self._hold(client, version)
         body["model"] = self._model
         reply = await post(client, COMPLETIONS, body)
@@ -213,7 +211,7 @@ class _Weights:
             raise JudgeFailure("empty", "the server was started again meanwhile; who answered is not known")
         return reply
 
-    async def _hold(self, client: "AsyncOpenAI", version: Version) -> Stamp:
+    async def _hold(self, client: HttpClient, version: Version) -> Stamp:
         async with self._lock:
             if self._version != version.name:
                 held = await call_workers(client, "load_policy", folder=str(version.folder), version=version.name)
@@ -226,7 +224,7 @@ class _Weights:
                 self._version, self._held = version.name, _stamp(held)
             return self._held
 
-    async def _holds_now(self, client: "AsyncOpenAI") -> Stamp:
+    async def _holds_now(self, client: HttpClient) -> Stamp:
         """What the workers hold, asked after this call was made; calls that wait share one question."""
         if self._next is None:
             self._next = asyncio.ensure_future(self._ask(client, self._asking))
@@ -234,14 +232,14 @@ class _Weights:
             self._next.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(self._next)
 
-    async def _ask(self, client: "AsyncOpenAI", earlier: "asyncio.Task[Stamp] | None") -> Stamp:
+    async def _ask(self, client: HttpClient, earlier: "asyncio.Task[Stamp] | None") -> Stamp:
         if earlier is not None:
             await asyncio.wait([earlier])
         # Whoever comes from here on needs a question of its own.
         self._asking, self._next = self._next, None
         return _stamp(await call_workers(client, "policy_weights"))
 
-    async def leave(self, client: "AsyncOpenAI") -> None:
+    async def leave(self, client: HttpClient) -> None:
         held = await call_workers(client, "policy_weights")
         # Another run may have put its own in.
         if any(worker.version.startswith(self._servers.run) for worker in held):

@@ -18,6 +18,7 @@ from transformers.utils import logging
 from rlrules.errors import RecipeError, RlrulesError, TrainingError
 from rlrules.recipe.arguments import arguments_or_problems, field_problems
 from rlrules.recipe.checks import Prepared, check_training, exact_resume_every, ping_problems
+from rlrules.recipe.generation import launch_problems, server_problems
 from rlrules.recipe.load import LoadedRecipe, dump_resolved, load_recipe
 from rlrules.recipe.schema import Recipe
 from rlrules.reporting.run_report import write_report
@@ -71,6 +72,8 @@ def train(path: str | Path, overrides: Sequence[str] = (), resume: str | None = 
     loaded = load_recipe(path, overrides, field_problems)
     folder = Path("runs") / loaded.recipe.name
     arguments, problems = arguments_or_problems(loaded, folder)
+    if arguments is not None:
+        problems += launch_problems(loaded, arguments, arguments.world_size)
     if arguments is not None and arguments.use_cpu:
         # Launchers give each process one thread; the cores are this run's to share among its ranks.
         torch.set_num_threads(max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
@@ -80,6 +83,9 @@ def train(path: str | Path, overrides: Sequence[str] = (), resume: str | None = 
         except RecipeError as error:
             problems = error.problems + _on_first_rank(lambda: ping_problems(loaded))
             raise RecipeError(list(dict.fromkeys(problems))) from error
+        patience = getattr(arguments, "vllm_server_timeout", 0.0)
+        if found := _on_first_rank(lambda: server_problems(loaded, arguments, patience)):
+            raise RecipeError(found)
         checkpoint = _on_first_rank(lambda: _open_run(loaded, folder, resume))
         return _train(loaded, arguments, prepared, folder, checkpoint)
 
