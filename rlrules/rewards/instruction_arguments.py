@@ -20,6 +20,7 @@ _PATTERNS = {
     "keywords:existence": "keywords",
     "keywords:frequency": "keyword",
     "keywords:forbidden_words": "forbidden_words",
+    "detectable_content:postscript": "postscript_marker",
     "detectable_format:multiple_sections": "section_spliter",
 }
 
