@@ -92,6 +92,7 @@ def test_tokens_are_counted_with_the_recipes_model(tmp_path: Path) -> None:
         ("", "has no lines"),
         ("[" * 100_000 + "\n", "in.jsonl:1: nested too deeply"),
         ([line("a", "x"), line([{"role": "user", "content": None}], "x")], "in.jsonl:2: `prompt`: entry 1 is no"),
+        ([line([{"role": "user", "content": [{"type": "text"}]}], "x")], "in.jsonl:1: `prompt`: entry 1 is no"),
         ([line([{"role": 5, "content": "?"}], "x")], "in.jsonl:1: `prompt`: entry 1 is no"),
         ([line([{"role": "user", "content": [1]}], "x")], "in.jsonl:1: `prompt`: entry 1 is no"),
         ([line("a", "x", truncated="false")], "in.jsonl:1: `truncated` is 'false'"),

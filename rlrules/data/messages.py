@@ -48,4 +48,8 @@ def completion_text(value: Any, where: str) -> str:
 
 def _is_content(entry: dict[str, Any]) -> bool:
     content = entry.get("content")
-    return isinstance(content, str) or (isinstance(content, list) and all(isinstance(part, dict) for part in content))
+    return isinstance(content, str) or (isinstance(content, list) and all(_is_part(part) for part in content))
+
+
+def _is_part(part: Any) -> bool:
+    return isinstance(part, dict) and (part.get("type") != "text" or isinstance(part.get("text"), str))

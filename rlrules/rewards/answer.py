@@ -39,13 +39,13 @@ class AnswerConfig(ScorerConfig):
     def row_problem(self, row: Mapping[str, Any]) -> str:
         """The right answer must be one, and among those that can be given."""
         value, labels = row[self.answer_column], row.get(self.labels_column)
-        if not isinstance(value, (str, int, float)) or not normalized(str(value)):
+        if not isinstance(value, (str, int, float)) or not normalized(right_answer(value)):
             return f"column {self.answer_column!r}: {value!r} is no answer: text or a number"
         if labels is None:
             return ""
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             return f"column {self.labels_column!r}: {labels!r} is no list of texts"
-        if _option(normalized(str(value))) not in {_option(normalized(label)) for label in labels}:
+        if _option(normalized(right_answer(value))) not in {_option(normalized(label)) for label in labels}:
             return f"column {self.answer_column!r}: {value!r} is none of {', '.join(labels)}"
         return ""
 
@@ -82,7 +82,7 @@ class AnswerScorer(PointwiseScorer):
         config, row = self._config, context.row
         if problem := config.row_problem(row):
             raise DataError(problem)
-        right, read = str(row[config.answer_column]), read_answer(completion.text)
+        right, read = right_answer(row[config.answer_column]), read_answer(completion.text)
         correct = same(read.answer, right)
         problem = read.problem
         if not problem and row.get(config.labels_column) is not None:
@@ -94,6 +94,13 @@ class AnswerScorer(PointwiseScorer):
         if problem:
             return Score(RIGHT_MALFORMED if correct else WRONG_MALFORMED, "malformed", problem, metrics, details)
         return Score(RIGHT if correct else WRONG, metrics=metrics, details=details)
+
+
+def right_answer(value: str | float) -> str:
+    """A row's answer as text: without the tags that RuleReasoner's data has around it; 3.0, of a table, is 3."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip().removeprefix(OPEN).removesuffix(CLOSE).strip()
 
 
 def read_answer(text: str) -> Read:

@@ -13,6 +13,7 @@ from rlrules.errors import DataError
 from rlrules.rewards.constraint_checks import OWN, OwnChecker
 from rlrules.rewards.constraint_checks_zh import OWN_ZH
 from rlrules.rewards.constraint_weights import weight
+from rlrules.rewards.instruction_arguments import said
 from rlrules.rewards.instruction_checks import Checker, MissingData, build, describe, follows, registry
 
 IDS, KWARGS = "instruction_id_list", "kwargs"
@@ -68,7 +69,7 @@ def read_constraints(row: Mapping[str, Any]) -> tuple[list[str], list[dict[str, 
     for given in kwargs:
         if given is not None and not isinstance(given, Mapping):
             raise DataError(f"column {KWARGS!r}: expected objects or null, got {given!r:.80}")
-    return list(ids), [{key: value for key, value in (given or {}).items() if value is not None} for given in kwargs]
+    return list(ids), [said(given) for given in kwargs]
 
 
 def constraints_of(row: Mapping[str, Any], prompt: str) -> tuple[Constraint, ...]:
@@ -116,7 +117,8 @@ def checker_of(name: str, arguments: Mapping[str, Any], prompt: str = "", number
     from difflib import get_close_matches
 
     close = get_close_matches(name, known_constraints(), n=1)
-    raise DataError(f"column {IDS!r}: no constraint {name!r}{f'; did you mean {close[0]!r}?' if close else ''}")
+    remedy = f"did you mean {close[0]!r}?" if close else "docs/scorers.md says which there are"
+    raise DataError(f"column {IDS!r}: no constraint {name!r}; {remedy}")
 
 
 def description(name: str, arguments: Mapping[str, Any]) -> str:
@@ -134,7 +136,8 @@ def _own(name: str, arguments: Mapping[str, Any]) -> OwnChecker:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"column {KWARGS!r}: {name}: {f'{field!r}: ' if field else ''}{first['msg']}") from error
+        told = first["msg"].removeprefix("Value error, ")
+        raise DataError(f"column {KWARGS!r}: {name}: {f'{field!r}: ' if field else ''}{told}") from error
 
 
 def missing_data(constraints: Sequence[Constraint]) -> str:

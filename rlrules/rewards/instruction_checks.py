@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from rlrules.errors import DataError
-from rlrules.judges.verdict import THINK_OPEN, after_thought
+from rlrules.judges.verdict import THINK_CLOSE, THINK_OPEN, after_thought
+from rlrules.rewards.instruction_arguments import argument_problem, said
 from rlrules.rewards.instruction_mending import mended
 
 Benchmark = Literal["ifeval", "ifbench"]
@@ -84,19 +85,23 @@ def check(
     if len(instructions) != len(kwargs):
         raise DataError(f"{where}: `kwargs`: {len(kwargs)} entries for {len(instructions)} instructions")
     known = registry(benchmark, reference_rng)
-    answer = after_thought(response)
-    texts = variants("" if answer.startswith(THINK_OPEN) else answer)
+    texts = variants(_answer(response))
     found: list[Checked] = []
     for number, (name, given) in enumerate(zip(instructions, kwargs, strict=True)):
         if name not in known:
             raise DataError(f"{where}: `instruction_id_list`: {benchmark} has no instruction {name!r}")
-        arguments = {key: value for key, value in (given or {}).items() if value is not None}
         try:
-            checker = build(known[name], name, arguments, prompt, number)
+            checker = build(known[name], name, said(given), prompt, number)
         except DataError as error:
             raise DataError(f"{where}: `kwargs`: {error}") from error
         found.append(_checked(checker, texts))
     return found
+
+
+def _answer(response: str) -> str:
+    # Without a thought it stays as it is: blank lines around it are lines, one of which a loose check leaves out.
+    answer = after_thought(response) if THINK_CLOSE in response else response
+    return "" if answer.lstrip().startswith(THINK_OPEN) else answer
 
 
 def _checked(checker: Checker, texts: Sequence[str]) -> Checked:
@@ -158,6 +163,8 @@ def build(kind: Any, name: str, arguments: Mapping[str, Any], prompt: str, numbe
     Raises:
         DataError: The arguments do not fit, or the checker would invent what it checks.
     """
+    if problem := argument_problem(name, arguments):
+        raise DataError(f"{name}: {problem}")
     with _drawing_from(f"{prompt}\0{number}"):
         made: Checker = _described(kind, name, arguments)[0]
         needed: Mapping[str, Any] = made.get_instruction_args() or {}  # type: ignore[attr-defined]
@@ -194,6 +201,8 @@ def _described(kind: Any, name: str, arguments: Mapping[str, Any]) -> tuple[Any,
         return made, made.build_description(**arguments)
     except TypeError as error:
         raise DataError(f"{name}: {str(error).split('() ')[-1]}") from error
+    except KeyError as error:
+        raise DataError(f"{name}: {error} is none that it knows") from error
     except (ValueError, AttributeError, LookupError) as error:
         raise DataError(f"{name}: {error}") from error
 

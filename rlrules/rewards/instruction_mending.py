@@ -1,5 +1,9 @@
-"""Checkers of `if-verifiable` that are made over: they draw nothing that was given, and do no work twice."""
+"""Checkers of `if-verifiable` that are made over: they draw nothing that was given, and do no work twice.
 
+Those that search a text anew from each of its characters find what the library's find, at once.
+"""
+
+import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
@@ -8,6 +12,9 @@ _LETTERS = "keywords:letter_frequency"
 _SPAN = "repeat:repeat_span"
 _SENTENCES = "length_constraints:number_sentences"
 _CAPITALS = "change_case:capital_word_frequency"
+_PLACEHOLDERS = "detectable_content:number_placeholders"
+_POSTSCRIPT = "detectable_content:postscript"
+_BULLETS = "detectable_format:number_bullet_lists"
 DETECTING = ("language:response_language", "change_case:english_capital", "change_case:english_lowercase")
 # Enough texts for a rollout, with the variants that loose checks look at; sentences are shorter.
 _LANGUAGES_KEPT, _PARTS_KEPT = 16384, 65536
@@ -29,6 +36,9 @@ def mended(found: Mapping[str, Any], reference_rng: bool) -> dict[str, Any]:
         made[_CAPITALS] = _by_sentence(found[_CAPITALS])
     if _SENTENCES in found:
         made[_SENTENCES] = _counting_once(found[_SENTENCES])
+    for name, at_once in _AT_ONCE.items():
+        if name in found:
+            made[name] = at_once(found[name])
     if all(name in found for name in DETECTING):
         made |= zip(DETECTING, _with_one_detection(*(found[name] for name in DETECTING)), strict=True)
     return made
@@ -133,6 +143,44 @@ def _by_sentence(words: Any) -> Any:
             )
 
     return BySentence
+
+
+def _placeholders(kind: Any) -> Any:
+    class Placeholders(kind):  # type: ignore[misc]
+        """Counts the closing brackets with an opening one before them: a policy may write thousands of either."""
+
+        def check_following(self, value: str) -> bool:
+            ended = (part for line in value.split("\n") for part in line.split("]")[:-1])
+            return bool(sum("[" in part for part in ended) >= self._num_placeholders)
+
+    return Placeholders
+
+
+_BLANK_LINES = re.compile(r"\n\s*\n")
+
+
+def _bullets(kind: Any) -> Any:
+    class Bullets(kind):  # type: ignore[misc]
+        """Sees one blank line where there are more, from each of which the library looks for a bullet."""
+
+        def check_following(self, value: str) -> bool:
+            return bool(super().check_following(_BLANK_LINES.sub("\n\n", value)))
+
+    return Bullets
+
+
+def _postscript(kind: Any) -> Any:
+    class Postscript(kind):  # type: ignore[misc]
+        """Sees no more blanks in a row than a marker can hold."""
+
+        def check_following(self, value: str) -> bool:
+            most = len(self._postscript_marker) + 1
+            return bool(super().check_following(re.sub(rf"(\s{{{most}}})\s+", r"\1", value)))
+
+    return Postscript
+
+
+_AT_ONCE = {_PLACEHOLDERS: _placeholders, _POSTSCRIPT: _postscript, _BULLETS: _bullets}
 
 
 def forget() -> None:

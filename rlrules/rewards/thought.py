@@ -19,7 +19,7 @@ class Parts:
 
     Attributes:
         thought: Without its tags; empty where there is none.
-        answer: What stands behind the last closing tag.
+        answer: What stands behind the last closing tag, without blanks around it; a completion without one as it is.
         unclosed: Whether a thought is open at the end, so that there is no answer.
     """
 
@@ -34,7 +34,7 @@ def parts_of(text: str) -> Parts:
     if THINK_OPEN in after:
         return Parts(after.rpartition(THINK_OPEN)[2].strip(), "", True)
     thought = before.partition(THINK_OPEN)[2] if THINK_OPEN in before else before
-    return Parts(thought.strip() if closed else "", after.strip(), False)
+    return Parts(thought.strip(), after.strip(), False) if closed else Parts("", text, False)
 
 
 def joined(thought: str, answer: str) -> str:

@@ -13,6 +13,8 @@ from rlrules.recipe.sampling import CurriculumConfig, DomainAwareConfig, Samplin
 from rlrules.types import Progress
 
 Weights = NDArray[np.float64]
+# A domain is never shut out, not even where its exponential underflows: a weight of 0 has no minimum.
+_LEAST = 1e-100
 
 
 class WeightRule:
@@ -91,7 +93,7 @@ class DomainAware(WeightRule):
         exponents = (1 - np.array(self.smoothed)) / config.temperature
         # In logarithms, so that a signal far outside of [0, 1] does not overflow.
         logs = np.logaddexp(exponents, math.log(config.epsilon)) if config.epsilon else exponents
-        weights: Weights = softmax(logs)
+        weights: Weights = np.maximum(softmax(logs), _LEAST)
         return weights if config.max_weight is None else capped(weights, config.max_weight)
 
     def learn(self, means: Mapping[int, float]) -> None:

@@ -30,6 +30,15 @@ def test_the_spec_s_cases(case: dict[str, Any]) -> None:
     assert found.details["well_formed"] == (case["value"] >= 0)
 
 
+@pytest.mark.parametrize(
+    ("right", "expected"), [("<answer>3</answer>", 1), (" <answer> 3 </answer>\n", 1), (3, 1), (3.0, 1), (3.5, 0)]
+)
+def test_right_answers_as_data_has_them(right: Any, expected: float) -> None:
+    found = score("<think>x</think><answer>3</answer>", right, labels=["3", "3.5"])
+    assert found.value == expected
+    assert AnswerConfig().row_problem({"answer": "<answer></answer>"}).endswith("is no answer: text or a number")
+
+
 def test_advantages_of_the_spec_s_rewards() -> None:
     for case in GOLDEN["advantages"]:
         [made] = advantages([case["rewards"]], "group")

@@ -86,7 +86,15 @@ def test_smoothing_starts_at_zero_and_keeps_what_it_did_not_see() -> None:
 def test_signals_far_from_the_paper_s_do_not_overflow() -> None:
     rule = DomainAware(3, DomainAwareConfig(signal="a", alpha=0, epsilon=0))
     rule.learn({0: -1e6, 1: -1e6, 2: 1e6})
-    assert rule.weights(START).tolist() == [0.5, 0.5, 0.0]
+    assert rule.weights(START) == pytest.approx([0.5, 0.5, 0.0], abs=1e-15)
+
+
+def test_a_solved_domain_keeps_its_minimum_at_any_temperature() -> None:
+    for bound in (None, 0.9):
+        made = sampler("domain_aware", {"easy": 9, "hard": 9}, 20, alpha=0, temperature=1e-3, max_weight=bound)
+        made.draw(START)
+        made.learn([Signal("easy", 1.0, False), Signal("hard", 0.0, False)])
+        assert drawn(made) == ({"easy": 1, "hard": 19} if bound is None else {"easy": 2, "hard": 18})
 
 
 def test_a_bounded_domain_leaves_the_rest_to_the_others() -> None:
