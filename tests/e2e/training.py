@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,19 @@ def write_recipe(folder: Path, policy: Path, **changes: Any) -> Path:
     return path
 
 
-def start(folder: Path, recipe: Path, *arguments: str, ranks: int = 1, config: str = "cpu") -> subprocess.Popen[str]:
-    """Launch a run in `folder` as the README says, in its own session."""
+def start(
+    folder: Path,
+    recipe: Path,
+    *arguments: str,
+    ranks: int = 1,
+    config: str = "cpu",
+    launch: Sequence[str] = (),
+    script: str = "scripts/train.py",
+) -> subprocess.Popen[str]:
+    """Launch a run in `folder` as the README says, in its own session; `launch` goes to accelerate's launcher."""
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     command += ["--config_file", str(ROOT / f"recipes/accelerate/{config}.yaml"), "--num_processes", str(ranks)]
-    command += [str(ROOT / "scripts/train.py"), str(recipe), *arguments]
+    command += [*launch, str(ROOT / script), str(recipe), *arguments]
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": str(ROOT),
