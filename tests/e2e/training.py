@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,17 @@ def write_recipe(folder: Path, policy: Path, **changes: Any) -> Path:
     return path
 
 
-def start(folder: Path, recipe: Path, *arguments: str, ranks: int = 1, config: str = "cpu") -> subprocess.Popen[str]:
-    """Launch a run in `folder` as the README says, in its own session."""
-    return launch(folder, [str(ROOT / "scripts/train.py"), str(recipe), *arguments], ranks, config)
+def start(
+    folder: Path,
+    recipe: Path,
+    *arguments: str,
+    ranks: int = 1,
+    config: str = "cpu",
+    launcher: Sequence[str] = (),
+    script: str = "scripts/train.py",
+) -> subprocess.Popen[str]:
+    """Launch a run in `folder` as the README says, in its own session; `launcher` goes to accelerate's launcher."""
+    return launch(folder, [*launcher, str(ROOT / script), str(recipe), *arguments], ranks, config)
 
 
 def launch(folder: Path, script: list[str], ranks: int, config: str = "cpu") -> subprocess.Popen[str]:
