@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 import typer
 
 from benchmarks.common import fake_judge
+from benchmarks.served_engine import served_engine
+from rlrules.types import Completion, Group, Message
 
-PARTS = ("load", "overhead", "memory", "scale")
+PARTS = ("load", "engine", "client", "overhead", "memory", "scale")
 CLIENTS = [1, 16, 64, 256]
 SIZE, RULES = 4, 4
 """Completions in a group, and rules that a judge verifies on each."""
@@ -42,11 +44,16 @@ def serving(
     bound: Annotated[float, typer.Option(help="Verdicts a second of a fake judge: overhead and scale parts.")] = 80.0,
     judge: Annotated[str, typer.Option(help="A running vLLM server for the load part; none: a fake judge.")] = "",
     model: Annotated[str, typer.Option(help="Its model.")] = "fake",
+    engine_port: Annotated[int, typer.Option(help="Of the vLLM server that the engine part starts.")] = 8011,
 ) -> None:
     """Throughput and latency of a reward server on this machine, its clients beside it."""
     parts = part or list(PARTS)
     if "load" in parts:
         asyncio.run(_load(seconds, clients or CLIENTS, judge, model))
+    if "engine" in parts:
+        served_engine(clients or CLIENTS, 16, engine_port)
+    if "client" in parts:
+        asyncio.run(_client(rounds))
     if "overhead" in parts:
         asyncio.run(_overhead(rounds, bound))
     if "memory" in parts:
@@ -87,12 +94,35 @@ async def _under_load(
         )
 
 
+async def _client(rounds: int) -> None:
+    """What a verdict costs this process in CPU time, all that scoring does included; the judge is another process."""
+    from rlrules.recipe.build import build_rewards
+    from rlrules.recipe.load import load_recipe
+    from rlrules.recipe.schema import GrpoRecipe
+
+    for cache in (False, True):
+        costs = []
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            judge = stack.enter_context(fake_judge())
+            (folder / "served.yaml").write_text(_judged(folder, [judge], "fake"))
+            kept = f"judges.verifier.cache={folder / 'answers.sqlite' if cache else 'false'}"
+            engine = build_rewards(load_recipe(folder / "served.yaml", [kept]).of(GrpoRecipe)).engine
+            for number in range(rounds + 1):
+                asked = [_group(f"client-{number}-{index}") for index in range(64)]
+                started = time.process_time()
+                scored = await engine.score_async(asked)
+                costs.append(1e3 * (time.process_time() - started) / (64 * SIZE * RULES))
+                assert all(reward is not None for group in scored for reward in group.outcome.rewards)
+        told = f"median {statistics.median(costs[1:]):.2f} ({min(costs[1:]):.2f} to {max(costs[1:]):.2f})"
+        print(f"CPU ms a verdict, {'answers kept' if cache else 'no cache'}: {told}", flush=True)
+
+
 async def _overhead(rounds: int, bound: float) -> None:
     """The same groups in process and over loopback, in turns, against one bounded judge; nothing is cached."""
     from rlrules.recipe.build import build_rewards
     from rlrules.recipe.load import load_recipe
     from rlrules.recipe.schema import GrpoRecipe
-    from rlrules.types import Completion, Group
 
     groups, ratios = 16, []
     with ExitStack() as stack:
@@ -101,11 +131,7 @@ async def _overhead(rounds: int, bound: float) -> None:
         url, _ = stack.enter_context(_server(folder, _judged(folder, [judge], "fake")))
         engine = build_rewards(load_recipe(folder / "served.yaml").of(GrpoRecipe)).engine
         for number in range(rounds + 1):
-            texts = [_texts(f"inside-{number}-{index}") for index in range(groups)]
-            asked = [
-                Group(({"role": "user", "content": "Name one."},), tuple(Completion(text, 9) for text in said))
-                for said in texts
-            ]
+            asked = [_group(f"inside-{number}-{index}") for index in range(groups)]
             started = time.monotonic()
             scored = await engine.score_async(asked)
             inside = time.monotonic() - started
@@ -185,6 +211,11 @@ def _judged(folder: Path, urls: list[str], model: str) -> str:
         "objective": {"type": "weighted_sum", "weights": {"rules": 1}},
     }
     return json.dumps(recipe)
+
+
+def _group(variant: str) -> Group:
+    prompt: Message = {"role": "user", "content": "Name one."}
+    return Group((prompt,), tuple(Completion(text, 12) for text in _texts(variant)))
 
 
 def _texts(variant: str) -> list[str]:
