@@ -15,7 +15,7 @@ from rlrules.engines import watch
 from rlrules.engines.vllm import VllmConfig, VllmServer
 from rlrules.engines.watch import WatchedServers
 from rlrules.errors import RlrulesError
-from tests.engines.test_vllm import TREE, ended, fake, wait_until
+from tests.engines.test_vllm import TREE, ended, fake, recorded, wait_until
 
 __all__ = ["fake"]
 
@@ -59,7 +59,7 @@ def test_a_server_that_ends_is_started_again_on_its_port(
             wait_until(lambda: engines.problems() == {})
             pauses.append(time.monotonic() - died)
             assert pid(fake.parent) != victim and engines.restarts == {"judge": number}
-        last = [json.loads((fake.parent / f"{name}.json").read_text())["pid"] for name in TREE]
+        last = [recorded(fake.parent, name)["pid"] for name in TREE]
     finally:
         engines.stop()
     assert all(ended(one) for one in last)
