@@ -72,8 +72,9 @@ async def _killed(client: HttpClient, process: "subprocess.Popen[str]", known: d
     ]
     engines[-1].kill()  # Before it stands what watches it.
     killed = time.monotonic()
-    await asyncio.sleep(1.0)
-    back = await _ready(client, RESTARTED_S) + 1.0
+    await _ready(client, RESTARTED_S, ready=False)  # What was found before holds for some seconds.
+    await _ready(client, RESTARTED_S)
+    back = time.monotonic() - killed
     latencies, rewards = await asked
     _hold(known, rewards)
     missing = sum(reward is None for reward in rewards.values())
@@ -119,16 +120,21 @@ async def _ask(client: HttpClient, numbers: range, clients: int) -> tuple[list[f
     return latencies, rewards
 
 
-async def _ready(client: HttpClient, patience_s: float) -> float:
-    """Seconds until the server says that its judge answers."""
+async def _ready(client: HttpClient, patience_s: float, ready: bool = True) -> float:
+    """Seconds until the server says that its judge answers, or with `ready` false that it does not."""
     started = time.monotonic()
     while True:
         try:
             await client.get(f"{client.url}/ready")
-            return time.monotonic() - started
+            found = "it is ready"
+            if ready:
+                return time.monotonic() - started
         except (StatusError, Unreachable) as error:
-            if time.monotonic() - started > patience_s:
-                raise TimeoutError(f"not ready within {patience_s:g} s: {error}") from error
+            found = str(error)
+            if not ready:
+                return time.monotonic() - started
+        if time.monotonic() - started > patience_s:
+            raise TimeoutError(f"after {patience_s:g} s: {found}")
         await asyncio.sleep(1.0)
 
 
