@@ -8,7 +8,8 @@
 #SBATCH --exclusive
 #SBATCH --time=24:00:00
 #SBATCH --output=runs/slurm-%j.log
-#SBATCH --signal=B:TERM@120
+# Only this shell hears that time is up, and tells the trainers alone: the step that they are at still needs its judges.
+#SBATCH --signal=B:TERM@900
 set -euo pipefail
 recipe=${1:?name a recipe}
 judge_nodes=${JUDGE_NODES:-2}
@@ -47,11 +48,19 @@ done
 curl -fsS --max-time 15 "http://${judges[0]}:8080/ready" || { echo "the reward server is not ready" >&2; exit 1; }
 
 export TRAINERS=${#trainers[@]} GPUS=$gpus MAIN=${trainers[0]} REWARDS="http://${judges[0]}:8080" RECIPE=$recipe
+# The ranks save and end; a launcher that heard the signal would kill them half a minute later.
+export PET_SIGNALS_TO_HANDLE=SIGINT,SIGHUP,SIGQUIT
 # AutoRule's own rewards give way to the server's; another recipe's have other names.
 srun --nodes="${#trainers[@]}" --ntasks="${#trainers[@]}" --nodelist="$(listed "${trainers[@]}")" bash -c '
-    .venv/bin/accelerate launch --config_file recipes/accelerate/zero3.yaml \
+    trap "" TERM
+    exec .venv/bin/accelerate launch --config_file recipes/accelerate/zero3.yaml \
         --num_machines "$TRAINERS" --num_processes $((TRAINERS * GPUS)) --machine_rank "$SLURM_PROCID" \
         --main_process_ip "$MAIN" --main_process_port 29500 scripts/train.py "$RECIPE" --resume auto \
         "rewards={rules: null, preference: null, served: {type: remote, urls: [$REWARDS], api_key_env: RLRULES_TOKEN}}" \
         "objective.weights={rules: null, preference: null, served: 1}"
-'
+' &
+trainer=$! status=0
+trap 'kill -TERM "$trainer"' TERM
+# A signal ends a wait before the trainer has ended.
+until wait "$trainer" && status=0 || { status=$?; ! kill -0 "$trainer" 2>/dev/null; }; do :; done
+exit "$status"
