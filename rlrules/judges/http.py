@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
-import h11
 import tenacity
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -187,7 +186,7 @@ class Servers:
         except TimeoutError as error:
             late = failure("timeout", f"no answer within {self._fields.timeout_s:g} s")
             raise _Transient(late, endpoint) from error
-        except (OSError, h11.RemoteProtocolError) as error:
+        except OSError as error:
             told = f"{type(error).__name__}: {error}"
             pool.unreachable(endpoint, told)
             raise _Transient(failure("connection", told), endpoint) from error

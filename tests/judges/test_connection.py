@@ -129,9 +129,9 @@ async def test_a_connection_that_its_server_closed_meanwhile_is_not_used_again()
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        (b"!", "disconnected without an answer"),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}!", "complete message body"),
-        (b"SSH-2.0-OpenSSH_9.9\r\n\r\n!", "status line"),
+        (b"!", "Server disconnected"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}!", "payload is not completed"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n\r\n!", "Bad status line"),
     ],
 )
 async def test_what_is_cut_off_or_no_http_is_a_lost_connection(said: bytes, told: str) -> None:
