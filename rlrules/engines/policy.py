@@ -60,11 +60,6 @@ class _Results(BaseModel):
     results: list[Held] = Field(min_length=1)
 
 
-def status_of(error: Exception) -> int:
-    """The status of an answer that is not 2xx; 0 of any other error."""
-    return error.status if isinstance(error, StatusError) else 0
-
-
 async def post(client: HttpClient, route: str, body: Mapping[str, Any]) -> object:
     """The server's answer to `body` at a route, which begins with /v1 or stands beside it."""
     return _read(await client.post(client.root + route, body))
@@ -79,9 +74,9 @@ async def load_adapter(client: HttpClient, name: str, folder: Path) -> bool:
     """Load an adapter under a name; whether it was this call that did it, and no other rank's."""
     try:
         await post(client, "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
-    except Exception as error:
+    except StatusError as error:
         # Who comes second is refused.
-        if status_of(error) != HTTPStatus.BAD_REQUEST or name not in {m.id for m in (await models(client)).data}:
+        if error.status != HTTPStatus.BAD_REQUEST or name not in {m.id for m in (await models(client)).data}:
             raise
         return False
     return True
@@ -93,8 +88,8 @@ async def unload_adapters(client: HttpClient, prefix: str, keep: str = "") -> No
         if model.id.startswith(prefix) and model.id != keep:
             try:
                 await post(client, "/v1/unload_lora_adapter", {"lora_name": model.id})
-            except Exception as error:
-                if status_of(error) != HTTPStatus.NOT_FOUND:  # Another rank was faster.
+            except StatusError as error:
+                if error.status != HTTPStatus.NOT_FOUND:  # Another rank was faster.
                     raise
 
 
@@ -108,8 +103,8 @@ async def configuration(client: HttpClient) -> dict[str, Any] | None:
     """The server's whole configuration, by vLLM's names; None where it has no development routes."""
     try:
         told: Any = await _get(client, "/server_info?config_format=json")
-    except Exception as error:
-        if status_of(error) != HTTPStatus.NOT_FOUND:
+    except StatusError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
             raise
         return None
     config: dict[str, Any] = told["vllm_config"]

@@ -61,7 +61,7 @@ def _in_process(recipe: GrpoRecipe) -> list[str]:
     return [
         name
         for name, reward in recipe.rewards.items()
-        if reward.in_process() or any(recipe.judges[judge].in_process for judge in reward.judge_names())
+        if reward.in_process or any(recipe.judges[judge].in_process for judge in reward.judge_names())
     ]
 
 

@@ -19,7 +19,7 @@ from rlrules.recipe.entropy import entropy_problems
 from rlrules.recipe.evaluations import evaluation_problems, type_problems
 from rlrules.recipe.generation import generation_problems
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
-from rlrules.recipe.rollouts import rollouts_problems, server_problems
+from rlrules.recipe.rollouts import rollout_server_problems, rollouts_problems
 from rlrules.recipe.rows import image_problems, read_parts
 from rlrules.recipe.sampling import sampling_problems
 from rlrules.recipe.schema import GrpoRecipe, ModelSection, Recipe
@@ -170,7 +170,7 @@ def ping_problems(loaded: LoadedRecipe[Recipe]) -> list[str]:
                 asyncio.run(_seed(build_judge(name, alone), url or config.model, seeded[0]))
         except RlrulesError as error:
             problems.append(loaded.problem(("judges", name), str(error)))
-    return problems + server_problems(loaded.of(GrpoRecipe)) or _probe_problems(loaded.of(GrpoRecipe))
+    return problems + rollout_server_problems(loaded.of(GrpoRecipe)) or _probe_problems(loaded.of(GrpoRecipe))
 
 
 def _probe_problems(loaded: LoadedRecipe) -> list[str]:

@@ -16,7 +16,7 @@ from rlrules.recipe.checks import (
     ping_problems,
     static_problems,
 )
-from rlrules.recipe.generation import rank_problems, server_problems
+from rlrules.recipe.generation import rank_problems, trl_server_problems
 from rlrules.recipe.load import LoadedRecipe
 from rlrules.recipe.schema import GrpoRecipe, Recipe
 from rlrules.recipe.served import serving_problems
@@ -58,7 +58,7 @@ def estimate(loaded: LoadedRecipe[Recipe], ranks: int, ping: bool, offline: bool
     problems += found
     if arguments is not None:
         problems += rank_problems(loaded, arguments, ranks)
-        problems += server_problems(loaded, arguments, _PING_S) if ping else []
+        problems += trl_server_problems(loaded, arguments, _PING_S) if ping else []
     prepared: Prepared | None = None
     if offline:
         problems += version_problems() + static_problems(loaded, arguments)

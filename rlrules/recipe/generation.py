@@ -1,13 +1,12 @@
 """TRL's own ways to generate with vLLM: what cannot go together, on this machine, or with a server as it runs."""
 
 import asyncio
-import json
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from rlrules.engines.policy import configuration
 from rlrules.judges.base import JudgeFailure, Usage
-from rlrules.judges.connection import HttpClient
 from rlrules.judges.http import ServerFields, Servers
 from rlrules.recipe.load import LoadedRecipe, did_you_mean
 from rlrules.recipe.schema import Recipe
@@ -32,25 +31,21 @@ _START = """VLLM_SERVER_DEV_MODE=1 vllm serve … --weight-transfer-config '{"ba
 
 def generation_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments") -> list[str]:
     """A line for each combination of TRL's vLLM fields that cannot work anywhere, or in which one is not read."""
-    if not getattr(arguments, "use_vllm", False):
-        return []
+    served = getattr(arguments, "use_vllm", False)
+    correction = _correction_problems(loaded, arguments) if served or getattr(loaded.recipe, "rollouts", None) else []
+    if not served:
+        return correction
     policy: GRPOConfig = arguments
     given = loaded.recipe.training
     if policy.vllm_mode not in MODES:
         message = f"is {policy.vllm_mode!r}: one of {', '.join(MODES)}{did_you_mean(policy.vllm_mode, MODES)}"
-        return [_problem(loaded, "vllm_mode", message)]
+        return [_problem(loaded, "vllm_mode", message), *correction]
     told = _server(policy, given) if policy.vllm_mode == "server" else _colocate(policy, given)
     if given.get("use_cpu"):
         told["use_vllm"] = "TRL brings weights to vLLM on GPUs only, and use_cpu is set: set it to false"
     if policy.use_transformers_continuous_batching:
         told["use_transformers_continuous_batching"] = "vLLM generates where use_vllm is set: set one of them to false"
-    if policy.vllm_importance_sampling_correction:
-        mode = policy.vllm_importance_sampling_mode
-        if mode not in CORRECTIONS:
-            told["vllm_importance_sampling_mode"] = f"is {mode!r}: one of {', '.join(CORRECTIONS)}"
-        elif policy.loss_type == "vespo" and not mode.startswith("token_"):
-            told["vllm_importance_sampling_mode"] = f"{mode} does not go with loss_type vespo: token_truncate does"
-    return [_problem(loaded, key, message) for key, message in told.items()]
+    return [_problem(loaded, key, message) for key, message in told.items()] + correction
 
 
 def launch_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments", ranks: int) -> list[str]:
@@ -80,7 +75,7 @@ def rank_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments", 
     return [_problem(loaded, "vllm_tensor_parallel_size", f"{message}set it to a divisor, or launch other ranks")]
 
 
-def server_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments", wait_s: float) -> list[str]:
+def trl_server_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments", wait_s: float) -> list[str]:
     """Ask TRL's vLLM server, where there is one, whether it was started as TRL needs it; a line where it was not.
 
     Args:
@@ -101,18 +96,13 @@ def server_problems(loaded: LoadedRecipe[Recipe], arguments: "TrainingArguments"
 
 
 async def _asked(url: str, policy: Any, wait_s: float) -> str:
-    async def ask(client: HttpClient) -> Any:
-        return json.loads(await client.get(f"{url.rstrip('/')}/server_info?config_format=json"))["vllm_config"]
-
     servers = Servers(ServerFields(urls=[url], timeout_s=max(1.0, wait_s), retries=0), Usage())
     try:
-        config, _ = await servers.request(ask)
-    except JudgeFailure as failure:
-        if failure.kind != "rejected":
-            raise
-        return f"the server at {url} has no route that TRL brings weights by: start it as {_START}"
+        config, _ = await servers.request(configuration)
     finally:
         await servers.close()
+    if config is None:
+        return f"the server at {url} has no route that TRL brings weights by: start it as {_START}"
     return _unfit(url, config, policy)
 
 
@@ -167,6 +157,18 @@ def _colocate(policy: "GRPOConfig", given: dict[str, Any]) -> dict[str, str]:
             f"{bound} has no room for a prompt beside max_completion_length {policy.max_completion_length}: raise it"
         )
     return told
+
+
+def _correction_problems(loaded: LoadedRecipe[Recipe], arguments: Any) -> list[str]:
+    """How TRL weighs what its policy's and vLLM's probabilities differ by, wherever vLLM generates."""
+    mode, field = arguments.vllm_importance_sampling_mode, "vllm_importance_sampling_mode"
+    if not arguments.vllm_importance_sampling_correction:
+        return []
+    if mode not in CORRECTIONS:
+        return [_problem(loaded, field, f"is {mode!r}: one of {', '.join(CORRECTIONS)}")]
+    if arguments.loss_type == "vespo" and not mode.startswith("token_"):
+        return [_problem(loaded, field, f"{mode} does not go with loss_type vespo: token_truncate does")]
+    return []
 
 
 def _problem(loaded: LoadedRecipe[Recipe], key: str, message: str) -> str:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from rlrules.engines.policy import Models, Sync, call_workers, configuration, models, post, status_of
+from rlrules.engines.policy import Models, Sync, call_workers, configuration, models, post
 from rlrules.errors import RlrulesError
 from rlrules.judges.base import Usage
-from rlrules.judges.connection import HttpClient
+from rlrules.judges.connection import HttpClient, StatusError
 from rlrules.judges.http import ServerFields, Servers, Url
 from rlrules.recipe.served import is_at
 
@@ -71,16 +71,12 @@ def _conflicts(arguments: "GRPOConfig") -> dict[str, str]:
         conflicts["use_vllm"] = "TRL's own way to vLLM and `rollouts` are two ways: set it to false, or drop `rollouts`"
     if arguments.use_transformers_continuous_batching:
         conflicts["use_transformers_continuous_batching"] = "the servers of `rollouts` generate: set it to false"
-    corrected = arguments.vllm_importance_sampling_correction
-    mode = arguments.vllm_importance_sampling_mode
-    if arguments.loss_type == "vespo" and corrected and not mode.startswith("token_"):
-        conflicts["vllm_importance_sampling_mode"] = f"{mode} does not go with loss_type vespo: token_truncate does"
     if own := [key for key in _OWN_FIELDS if key in (arguments.generation_kwargs or {})]:
         conflicts["generation_kwargs"] = f"{', '.join(own)} is set for each completion: leave it out"
     return conflicts
 
 
-def server_problems(loaded: "LoadedRecipe") -> list[str]:
+def rollout_server_problems(loaded: "LoadedRecipe") -> list[str]:
     """Ask every server whether it answers and can do what it is to; a line for each that cannot."""
     section = loaded.recipe.rollouts
     if section is None:
@@ -131,14 +127,13 @@ async def _sync_problem(client: HttpClient, sync: Sync, config: dict[str, Any] |
             return ""
         # Refused for want of a name where there is such a route.
         await post(client, "/v1/load_lora_adapter", {"lora_name": "", "lora_path": ""})
-    except Exception as error:
-        status = status_of(error)
-        if status == HTTPStatus.NOT_FOUND:
+    except StatusError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
             variable = "VLLM_SERVER_DEV_MODE" if sync == "full" else "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
             return f"it has no route to load weights by: start it with {variable}=1 ({client.root})"
-        if status == HTTPStatus.INTERNAL_SERVER_ERROR and sync == "full":
+        if error.status == HTTPStatus.INTERNAL_SERVER_ERROR and sync == "full":
             return "its workers know nothing of policies: start it with --worker-extension-cls, see docs/recipes.md"
-        if status != HTTPStatus.BAD_REQUEST:
+        if error.status != HTTPStatus.BAD_REQUEST:
             raise
     if config is None:
         return ""

@@ -178,6 +178,7 @@ class ScorerConfig(BaseModel):
         """
         return ""
 
+    @property
     def in_process(self) -> bool:
         """Whether the scorer computes with torch in this process, its judges aside."""
         return False

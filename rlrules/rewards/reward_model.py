@@ -38,6 +38,7 @@ class RewardModelConfig(ScorerConfig, ServerFields):
     )
     dtype: str = Field("auto", description="Its weights' type in this process, by torch's name.")
 
+    @property
     def in_process(self) -> bool:
         """Without servers."""
         return not self.urls

@@ -16,10 +16,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from rlrules.engines.policy import Held, call_workers, load_adapter, models, post, status_of, unload_adapters
+from rlrules.engines.policy import Held, call_workers, load_adapter, models, post, unload_adapters
 from rlrules.errors import RlrulesError
 from rlrules.judges.base import JudgeFailure, Usage
-from rlrules.judges.connection import HttpClient
+from rlrules.judges.connection import HttpClient, StatusError
 from rlrules.judges.http import Servers
 from rlrules.recipe.rollouts import RolloutsSection
 
@@ -168,8 +168,8 @@ class _Adapters:
         body["model"] = version.name
         try:
             return await post(client, COMPLETIONS, body)
-        except Exception as error:
-            if status_of(error) != HTTPStatus.NOT_FOUND:
+        except StatusError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
                 raise
         # It was started again since.
         async with self._lock:

@@ -18,7 +18,7 @@ from transformers.utils import logging
 from rlrules.errors import RecipeError, RlrulesError, TrainingError
 from rlrules.recipe.arguments import arguments_or_problems, field_problems
 from rlrules.recipe.checks import Prepared, check_training, exact_resume_every, ping_problems
-from rlrules.recipe.generation import launch_problems, server_problems
+from rlrules.recipe.generation import launch_problems, trl_server_problems
 from rlrules.recipe.load import LoadedRecipe, dump_resolved, load_recipe
 from rlrules.recipe.schema import Recipe
 from rlrules.reporting.run_report import write_report
@@ -84,7 +84,7 @@ def train(path: str | Path, overrides: Sequence[str] = (), resume: str | None = 
             problems = error.problems + _on_first_rank(lambda: ping_problems(loaded))
             raise RecipeError(list(dict.fromkeys(problems))) from error
         patience = getattr(arguments, "vllm_server_timeout", 0.0)
-        if found := _on_first_rank(lambda: server_problems(loaded, arguments, patience)):
+        if found := _on_first_rank(lambda: trl_server_problems(loaded, arguments, patience)):
             raise RecipeError(found)
         checkpoint = _on_first_rank(lambda: _open_run(loaded, folder, resume))
         return _train(loaded, arguments, prepared, folder, checkpoint)

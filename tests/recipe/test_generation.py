@@ -16,7 +16,7 @@ from rlrules.recipe import generation
 from rlrules.recipe.arguments import grpo_arguments
 from rlrules.recipe.checks import static_problems
 from rlrules.recipe.estimate import estimate
-from rlrules.recipe.generation import launch_problems, rank_problems, server_problems
+from rlrules.recipe.generation import launch_problems, rank_problems, trl_server_problems
 from rlrules.recipe.load import LoadedRecipe, load_recipe
 from rlrules.recipe.schema import GrpoRecipe
 
@@ -168,7 +168,7 @@ def vllm_server(config: dict[str, Any] | None) -> Iterator[str]:
 def test_a_server_that_was_started_otherwise(tmp_path: Path, config: dict[str, Any] | None, told: str) -> None:
     with vllm_server(config) as url:
         loaded = recipe(tmp_path, vllm_mode="server", vllm_server_base_url=url)
-        found = server_problems(loaded, grpo_arguments(loaded, Path("runs/x")), 5.0)
+        found = trl_server_problems(loaded, grpo_arguments(loaded, Path("runs/x")), 5.0)
     assert len(found) == bool(told) and all(told in line and f"base_url: the server at {url}" in line for line in found)
 
 
@@ -176,14 +176,14 @@ def test_log_probabilities_matter_only_where_they_correct(tmp_path: Path) -> Non
     with vllm_server(READY | {"model_config": {"logprobs_mode": "raw_logprobs"}}) as url:
         given = {"vllm_server_base_url": url, "vllm_importance_sampling_correction": False}
         loaded = recipe(tmp_path, vllm_mode="server", **given)
-        assert server_problems(loaded, grpo_arguments(loaded, Path("runs/x")), 5.0) == []
+        assert trl_server_problems(loaded, grpo_arguments(loaded, Path("runs/x")), 5.0) == []
 
 
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     loaded = recipe(tmp_path, vllm_mode="server", vllm_server_host="127.0.0.1", vllm_server_port=9)
-    [problem] = server_problems(loaded, grpo_arguments(loaded, Path("runs/x")), 1.0)
+    [problem] = trl_server_problems(loaded, grpo_arguments(loaded, Path("runs/x")), 1.0)
     assert (
         "training.vllm_server_host: the vLLM server does not answer: no endpoint answers (http://127.0.0.1:9" in problem
     )
     elsewhere = recipe(tmp_path)
-    assert server_problems(elsewhere, grpo_arguments(elsewhere, Path("runs/x")), 1.0) == []
+    assert trl_server_problems(elsewhere, grpo_arguments(elsewhere, Path("runs/x")), 1.0) == []

@@ -273,8 +273,8 @@ def test_which_rewards_compute_in_this_process(tmp_path: Path) -> None:
     }
     (tmp_path / "r.yaml").write_text(json.dumps(sections))
     assert build_rewards(load_recipe(tmp_path / "r.yaml")).engine._in_process == {"near"}
-    assert RewardModelConfig(model="m").in_process()
-    assert not RewardModelConfig(model="m", urls=["http://127.0.0.1:9/v1"]).in_process()
+    assert RewardModelConfig(model="m").in_process
+    assert not RewardModelConfig(model="m", urls=["http://127.0.0.1:9/v1"]).in_process
 
 
 class ByText(PointwiseScorer):
