@@ -14,7 +14,9 @@ from rlrules.recipe.rollouts import RolloutsSection
 from rlrules.recipe.sampling import DomainAwareConfig
 from rlrules.recipe.schema import GrpoRecipe, TeaSection
 from rlrules.training.entropy import SCORED, EntropyTerm
+from rlrules.training.images import in_prompt
 from rlrules.training.job import Job, told_rows
+from rlrules.training.mixed_rows import let_ddp_look, refuse_waiting
 from rlrules.training.overlap import Overlap, texts_of
 from rlrules.training.rollouts import use_rollouts
 from rlrules.training.sampling import DomainSampler
@@ -161,15 +163,20 @@ def layout(job: Job, ranks: int) -> str:
 
 
 def make_trainer(job: Job) -> Trainer:
-    """The trainer with the recipe's rewards."""
+    """The trainer with the recipe's rewards.
+
+    Raises:
+        TrainingError: Some rows hold images and some do not, and ranks share their weights.
+    """
     recipe, rewards = job.recipe, job.prepared.rewards
     assert isinstance(recipe, GrpoRecipe) and rewards is not None
     unscored = recipe.objective.max_unscored
     if isinstance(rewards.engine.objective, Stateful):
         job.states["objective"] = rewards.engine.objective
     sampler = _sampler(recipe, job)
+    let_ddp_look(job, in_prompt)
     scorer = BatchScorer(rewards.engine, rewards.judges, job.log, unscored, job.arguments.scale_rewards, sampler)
-    return RulesGRPOTrainer(
+    trainer = RulesGRPOTrainer(
         scorer=scorer,
         sampler=sampler,
         tea=recipe.tea,
@@ -177,6 +184,8 @@ def make_trainer(job: Job) -> Trainer:
         rollouts=recipe.rollouts,
         **job.trainer_arguments("CAUSAL_LM"),
     )
+    refuse_waiting(job, trainer, in_prompt)
+    return trainer
 
 
 def _sampler(recipe: GrpoRecipe, job: Job) -> DomainSampler | None:

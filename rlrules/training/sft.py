@@ -1,22 +1,19 @@
 """Fine-tuning on given answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
 from transformers import Trainer
 from trl import SFTTrainer
 
-from rlrules.data.vision_rows import REFERENCES
-from rlrules.errors import TrainingError
-from rlrules.processors import sees
 from rlrules.recipe.schema import EntropySelection, SftRecipe
 from rlrules.training.entropy_selection import kept_of, metrics, selected
-from rlrules.training.images import Row, dataset_of, in_column
+from rlrules.training.images import dataset_of, in_column
 from rlrules.training.job import Job, rows_layout
+from rlrules.training.mixed_rows import let_ddp_look, refuse_waiting
 from rlrules.training.weights import NamedWeights
 
 OVERRIDES = {
@@ -104,29 +101,14 @@ def make_trainer(job: Job) -> Trainer:
         TrainingError: Some rows hold images and some do not, and ranks share their weights.
     """
     assert isinstance(job.recipe, SftRecipe)
-    rows = job.prepared.train.rows
-    blind = sum(not row.get(REFERENCES) for row in rows)
-    if blind and sees(job.prepared.tokenizer):
-        # A batch of text gives the image encoder no gradient; TRL has DDP look for such parts unless it is told not to.
-        job.arguments.ddp_find_unused_parameters = job.recipe.training.get("ddp_find_unused_parameters")
+    let_ddp_look(job, in_column)
     made = job.trainer_arguments("CAUSAL_LM", partial(dataset_of, held=in_column, kept=0))
     trainer = RulesSFTTrainer(selection=job.recipe.entropy_selection, **made)
     if trainer.sees_images:
         # What is too long was left out; a row that is cut would lose places of its images.
         trainer.data_collator.max_length = None
-        _refuse_waiting(trainer, rows, blind)
+        refuse_waiting(job, trainer, in_column)
     return trainer
-
-
-def _refuse_waiting(trainer: RulesSFTTrainer, rows: Sequence[Row], blind: int) -> None:
-    """Where ranks gather weights or gradients part by part, one without images leaves those that have some waiting."""
-    state = trainer.accelerator
-    sharded = state.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP)
-    if blind and sharded and state.num_processes > 1:
-        raise TrainingError(
-            f"data.train: {blind} of {len(rows)} rows hold no image, and {state.distributed_type.value} would wait for "
-            "ever for the ranks that get only such; train on rows with images alone, or launch without it (plain DDP)"
-        )
 
 
 def save(job: Job, trainer: Trainer, folder: Path) -> None:

@@ -73,6 +73,31 @@ def test_a_puzzle_goes_the_whole_way(tmp_path: Path) -> None:
     _images_fit(logged, load_tokenizer(str(folder / "model"), pixels=(BOUNDS["min_pixels"], BOUNDS["max_pixels"])))
 
 
+def test_rows_of_text_beside_rows_with_images_on_two_ranks(tmp_path: Path) -> None:
+    scene = {"type": "scene", "width": 93, "height": 70, "seed": 0}
+    with (tmp_path / "rows.jsonl").open("w") as file:
+        for number in range(8):
+            text = {"type": "text", "text": f"What is in place {number}?"}
+            # At each step one rank has images and one has none.
+            parts = [text] if number % 2 else [image_part({**scene, "index": number}), text]
+            file.write(json.dumps({"prompt": [{"role": "user", "content": parts}]}) + "\n")
+    recipe = write_recipe(
+        tmp_path,
+        Path(TINY_VLM),
+        model={"name": TINY_VLM, **BOUNDS},
+        data={"train": {"type": "prompts", "path": str(tmp_path / "rows.jsonl")}},
+        rewards={"low": {"type": "regex", "pattern": ".*[a-m].*"}},
+        objective={"type": "weighted_sum", "weights": {"low": 1}},
+        training={"max_steps": 2, "save_steps": 2, "shuffle_dataset": False, "learning_rate": 1e-2, "top_k": 50},
+    )
+    code, output = run(tmp_path, recipe, ranks=2)
+    assert code == 0, output
+    logged = lines(tmp_path / "runs/run/completions.jsonl")
+    assert [bool(references(line["prompt"])) for line in logged] == [True] * 4 + [False] * 4 + [True] * 4 + [False] * 4
+    code, output = run(tmp_path, recipe, "name=sharded", ranks=2, config="zero2", launcher=["--mixed_precision", "no"])
+    assert code != 0 and "data.train: 4 of 8 rows hold no image, and DEEPSPEED would wait for ever" in output
+
+
 def test_a_resumed_curriculum_goes_on_where_it_was(tmp_path: Path) -> None:
     # Two prompts a step, and a stage that ends in the middle of the third: after the checkpoint that is gone on from.
     stages = [{"m": 2, "n": 1, "prompts": 5}, {"m": 3, "n": 1, "prompts": 11}]

@@ -15,7 +15,9 @@ from rlrules.recipe.estimate import estimate
 from rlrules.recipe.load import load_recipe
 from rlrules.tiny_vlm import TinyVLM, write_tiny_vlm
 from rlrules.training import sft
+from rlrules.training.images import in_column
 from rlrules.training.job import Job
+from rlrules.training.mixed_rows import refuse_waiting
 from tests.training.image_rows import SHOWN, Shown, token_losses, write_rows
 from tests.training.tiny import tiny_qwen
 
@@ -187,11 +189,16 @@ class Sharing:
 def test_ranks_that_would_wait_for_each_other_are_refused(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = make(tmp_path, model, *SHOWN)
+    loaded = write(tmp_path, model, *SHOWN)
+    arguments = training_arguments(loaded, tmp_path / "run")
+    job = Job(loaded.recipe, arguments, check_training(loaded, arguments), None, [])
+    trainer = sft.make_trainer(job)
     assert trainer.args.ddp_find_unused_parameters is True
     assert make(tmp_path, model, SHOWN[0], SHOWN[2]).args.ddp_find_unused_parameters is False
+    said = {"ddp_find_unused_parameters": False}
+    assert make(tmp_path, model, *SHOWN, training=said).args.ddp_find_unused_parameters is False
     monkeypatch.setattr(trainer, "accelerator", Sharing())
-    rows = [{"references": ["a.png"]}, {"references": []}]
-    with pytest.raises(TrainingError, match=r"data\.train: 1 of 2 rows hold no image, and DEEPSPEED would wait"):
-        sft._refuse_waiting(trainer, rows, 1)
-    sft._refuse_waiting(trainer, rows[:1], 0)
+    with pytest.raises(TrainingError, match=r"data\.train: 2 of 4 rows hold no image, and DEEPSPEED would wait"):
+        refuse_waiting(job, trainer, in_column)
+    refuse_waiting(job, trainer, lambda row: ["a.png"])
+    refuse_waiting(job, trainer, lambda row: None)
