@@ -1,5 +1,6 @@
-"""What all tests share: a cache folder of their own, one vLLM server for a whole run."""
+"""What all tests share: a cache folder of their own, one vLLM server for a whole run, no errors left in event loops."""
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -9,6 +10,14 @@ from rlrules.environment import prepare_environment
 
 prepare_environment()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def no_errors_in_event_loops(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """What fails in a callback or in a task that nobody awaits is only logged: here it fails the test."""
+    yield
+    logged = [record for record in caplog.get_records("call") if record.name == "asyncio"]
+    assert not [record.getMessage() for record in logged if record.levelno >= logging.ERROR]
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Runs all scorers on all groups at once, and never lets a failure become a number."""
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -166,7 +167,9 @@ class RewardEngine:
         bound = asyncio.timeout(None)
 
         def limit(deadline: asyncio.Future[Deadline]) -> None:
-            bound.reschedule(deadline.result().until)
+            # Told in the turn of the loop in which the scores came, too late to be taken off: nothing is left to bound.
+            with contextlib.suppress(RuntimeError):
+                bound.reschedule(deadline.result().until)
 
         try:
             async with bound:

@@ -38,6 +38,8 @@ def main(asked: Path, folder: Path) -> None:
         ends=frozenset({END}),
     )
     BatchScorer(engine, {}, log, 0.0, "group").score(batch, lambda name, value: None)
+    # Left to the interpreter's exit, the group's threads abort the process now and then.
+    state.destroy_process_group()
 
 
 if __name__ == "__main__":
