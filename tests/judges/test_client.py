@@ -301,18 +301,14 @@ async def test_a_mistake_of_the_caller_is_a_typed_failure_too() -> None:
         await servers.request(send)
 
 
-def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_key_comes_from_the_environment(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with pytest.raises(JudgeError, match="JUDGE_KEY is not set; export it"):
-        backend("http://x/v1", api_key_env="JUDGE_KEY")
+        connect("http://x/v1", api_key_env="JUDGE_KEY")
     monkeypatch.setenv("JUDGE_KEY", "secret")
     heads: list[bytes] = []
-
-    async def ask() -> None:
-        async with RawServer(answering(b"HTTP/1.1 200 OK", YES, heads=heads)) as url:
-            await backend(url, api_key_env="JUDGE_KEY")[0].complete(ready("?"))
-
-    asyncio.run(ask())
+    async with RawServer(answering(b"HTTP/1.1 200 OK", YES, heads=heads)) as url:
+        await connect(url, api_key_env="JUDGE_KEY")[0].complete(ready("?"))
     assert b"authorization: bearer secret" in heads[0].lower()
 
 

@@ -11,6 +11,7 @@ import torch
 
 from rlrules.errors import ModelError
 from rlrules.judges.base import JudgeFailure
+from rlrules.judges.loop import on_judge_loop
 from rlrules.models import DEFAULT_MODEL, resolve_model
 from rlrules.rewards.base import Resources
 from rlrules.rewards.reward_model import Conversations, RewardModelConfig, RewardModelScorer
@@ -128,7 +129,7 @@ def test_a_server_that_fails_once_costs_one_completion(classifier: Path) -> None
     async def run() -> Scored:
         async with RawServer(handler) as url:
             config = RewardModelConfig(model=str(classifier), urls=[url], retries=0)
-            return await config.build(Resources()).score(GROUP)
+            return await on_judge_loop(config.build(Resources()).score(GROUP))
 
     scored = asyncio.run(run())
     assert [one.value for one in scored.scores] == [None if n == max(lengths) else n for n in lengths]
