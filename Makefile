@@ -32,7 +32,7 @@ train: install
 	.venv/bin/python scripts/quickstart.py $(ARGS)
 
 test: install test-fast
-	.venv/bin/python -m pytest -m e2e
+	.venv/bin/python -m pytest -m e2e -n 2 --dist loadscope
 
 test-fast: .venv/.installed
 	.venv/bin/python -m pytest -m "not e2e" -n 2

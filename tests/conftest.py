@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from rlrules.environment import prepare_environment
 
@@ -13,13 +15,17 @@ prepare_environment()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Among several workers, the end-to-end tests that share a server or a module's fixtures stay on one."""
-    for item in items:
-        if isinstance(item, pytest.Function) and item.get_closest_marker("e2e"):
-            shared = "vllm_server" if "vllm_server" in item.fixturenames else item.module.__name__
-            item.add_marker(pytest.mark.xdist_group(shared))
+class ByServer(LoadScopeScheduling):
+    """Among several workers, files are not split, and those that ask the one vLLM server stay together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "vllm_server" if "vllm_server" in (self.config.rootpath / file).read_text("utf-8") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    """For `--dist loadscope`; what stands elsewhere under xdist's names is left to it."""
+    return ByServer(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(autouse=True)
