@@ -21,7 +21,6 @@ from benchmarks.overlap import overlap  # noqa: E402
 from benchmarks.pairs import pairs  # noqa: E402
 from benchmarks.rollouts import rollouts  # noqa: E402
 from benchmarks.sampling import sampling  # noqa: E402
-from benchmarks.sampling_model import sampling_model  # noqa: E402
 from benchmarks.scoring_speed import speed  # noqa: E402
 from benchmarks.serving import serving  # noqa: E402
 from benchmarks.shorter import shorter  # noqa: E402
@@ -42,7 +41,6 @@ COMMANDS = (
     judging,
     jigsaw,
     sampling,
-    sampling_model,
     serving,
     speed,
     light_if,

@@ -51,9 +51,8 @@ def draw(
     path: Path,
     quantity: str,
     limits: tuple[float | None, float | None],
-    along: str = "optimiser step",
 ) -> None:
-    """Write a picture of curves, the same bytes for the same numbers."""
+    """Write a picture of curves over optimiser steps, the same bytes for the same numbers."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -62,7 +61,7 @@ def draw(
         axes = figure.subplots()
         for name, curve in curves.items():
             axes.plot(*zip(*curve, strict=True), marker="o" if len(curve) < 10 else None, label=name)
-        axes.set(xlabel=along, ylabel=quantity, ylim=limits)
+        axes.set(xlabel="optimiser step", ylabel=quantity, ylim=limits)
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)
         figure.savefig(path, metadata={"Date": None})

@@ -106,9 +106,9 @@ def test_two_ranks_are_judged_beside_a_rollout_as_after_it(tmp_path: Path, polic
 
 def test_a_resumed_run_pays_for_no_verdict_twice(tmp_path: Path, policy: Path) -> None:
     with FakeServer(letter_judge) as server:
-        recipe = judged_recipe(tmp_path, policy, server.url, max_steps=40, save_strategy="steps", save_steps=10)
+        recipe = judged_recipe(tmp_path, policy, server.url, max_steps=20, save_strategy="steps", save_steps=5)
         process = start(tmp_path, recipe)
-        wait_for(tmp_path / "runs/run/checkpoints/checkpoint-10/complete", process)
+        wait_for(tmp_path / "runs/run/checkpoints/checkpoint-5/complete", process)
         kill(process)
         paid = server.counts["answered"]
         done = len(lines(tmp_path / "runs/run/completions.jsonl"))
@@ -116,7 +116,7 @@ def test_a_resumed_run_pays_for_no_verdict_twice(tmp_path: Path, policy: Path) -
         assert code == 0, output
         logged = lines(tmp_path / "runs/run/completions.jsonl")
         distinct = {(json.dumps(line["prompt"]), line["completion"]) for line in logged}
-        assert len(logged) == 160 > done
+        assert len(logged) == 80 > done
         # Four rules a distinct completion, one canary question at each of the two starts.
         assert server.counts["answered"] == 4 * len(distinct) + 2
         assert server.counts["answered"] > paid

@@ -23,7 +23,7 @@ def step_losses(folder: Path) -> list[float]:
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, policy: Path) -> None:
-    training = {"max_steps": 60, "steps_per_generation": 2, "save_steps": 4}
+    training = {"max_steps": 24, "steps_per_generation": 2, "save_steps": 4}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()

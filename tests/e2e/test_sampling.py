@@ -89,7 +89,7 @@ def assert_closed_form(found: list[dict[str, Any]], prompts: int) -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory, policy: Path) -> list[dict[str, Any]]:
     """The rollouts of a run on one rank that nothing interrupts."""
     folder = tmp_path_factory.mktemp("whole")
-    code, output = run(folder, recipe(folder, policy, max_steps=40))
+    code, output = run(folder, recipe(folder, policy, max_steps=20))
     assert code == 0, output
     return rollouts(folder)
 
@@ -99,13 +99,13 @@ def of_domains(rollout: dict[str, Any], part: str = "") -> dict[str, Any]:
 
 
 def test_weights_follow_the_closed_form(whole: list[dict[str, Any]]) -> None:
-    assert [rollout["step"] for rollout in whole] == list(range(1, 40, 2))
+    assert [rollout["step"] for rollout in whole] == list(range(1, 20, 2))
     assert_closed_form(whole, prompts=8)
     assert len({rollout["hard/weight"] for rollout in whole[:4]}) == 4
 
 
 def test_killed_and_resumed_draws_the_same(tmp_path: Path, policy: Path, whole: list[dict[str, Any]]) -> None:
-    killed = recipe(tmp_path, policy, max_steps=40)
+    killed = recipe(tmp_path, policy, max_steps=20)
     process = start(tmp_path, killed)
     checkpoint = tmp_path / "runs/run/checkpoints/checkpoint-4"
     wait_for(checkpoint / "complete", process)
