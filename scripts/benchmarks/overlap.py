@@ -94,9 +94,9 @@ def _compare(folder: Path, seconds: float, pairs: int, server: "VllmServer | Non
     # The first pair loads what is loaded late.
     ratios = [one / other for one, other in zip(*(taken[name][1:] for name in NAMES), strict=True)]
     for name in NAMES:
-        generated = trainers[name]._metrics["train"].get("time/rollout_s", [seconds])[-pairs:]
-        print(f"{name}: median {statistics.median(taken[name][1:]):.2f} s of {pairs} rollouts", end=", ")
-        print(f"{statistics.median(generated):.2f} s of them generation")
+        generated = trainers[name]._metrics["train"]["time/rollout_s"][-pairs:] if server else []
+        part = f", {statistics.median(generated):.2f} s of them generation" if generated else ""
+        print(f"{name}: median {statistics.median(taken[name][1:]):.2f} s of {pairs} rollouts{part}")
     print(f"generation {seconds:.1f} s, {CALLS} verdicts at {CALLS / seconds:.1f}/s, {seconds / CALLS:.3f} s each")
     print(f"ratio: median {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}, {pairs} pairs)")
 

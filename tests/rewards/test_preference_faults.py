@@ -147,7 +147,7 @@ def test_a_judge_that_dies_in_the_middle_of_a_group() -> None:
 def test_a_judge_killed_in_the_middle_leaves_what_it_said() -> None:
     server = FakeServer(by_shorter, Faults(per_second=40))
     server.__enter__()
-    judge = served_judge(server.url, retries=0, timeout_s=10, max_in_flight=2)
+    judge = served_judge(server.url, retries=0, timeout_s=3, max_in_flight=2)
     batch = groups(8)
 
     async def kill_half_way() -> list[ScoredGroup]:
