@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rlrules.ending import without_finalization
 from rlrules.environment import prepare_environment
 from rlrules.errors import RlrulesError
 
@@ -31,4 +32,5 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with without_finalization():
+        typer.run(main)

@@ -188,6 +188,5 @@ def _process_group() -> Iterator[None]:
     try:
         yield
     finally:
-        # Left to the interpreter's exit, the group's threads abort the process now and then.
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

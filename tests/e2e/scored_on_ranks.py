@@ -6,6 +6,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from rlrules.ending import without_finalization
 from rlrules.rewards.base import Resources, scorer_config
 from rlrules.rewards.engine import RewardEngine
 from rlrules.rewards.objective import WeightedSumConfig
@@ -38,9 +39,9 @@ def main(asked: Path, folder: Path) -> None:
         ends=frozenset({END}),
     )
     BatchScorer(engine, {}, log, 0.0, "group").score(batch, lambda name, value: None)
-    # Left to the interpreter's exit, the group's threads abort the process now and then.
     state.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    with without_finalization():
+        main(Path(sys.argv[1]), Path(sys.argv[2]))
