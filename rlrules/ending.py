@@ -19,10 +19,12 @@ def without_finalization() -> Iterator[None]:
     status = 1  # What an exception that nobody catches leaves.
 
     def end() -> None:
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(status)
+        try:
+            logging.shutdown()
+            sys.stderr.flush()
+            sys.stdout.flush()
+        finally:  # Whoever read what is printed may be gone.
+            os._exit(status)
 
     atexit.register(end)
     try:

@@ -122,12 +122,11 @@ def test_everything_that_a_judge_can_do_wrong_at_once(tmp_path: Path) -> None:
 
 def test_a_slow_judge_costs_the_deadline_and_no_more(tmp_path: Path) -> None:
     with (
-        FakeServer(by_marker("good"), Faults(latency_s=60.0)) as slow,
+        FakeServer(by_marker("good"), Faults(latency_s=5.0)) as slow,
         serving(tmp_path, judged(tmp_path, slow.url), "server.deadline_s=1") as server,
     ):
         replies = asyncio.run(load(server, 8))
-        # Busy cores tell of a deadline seconds late; the judge would have taken a minute.
-        assert max(reply.elapsed.total_seconds() for reply in replies) < 10
+        assert max(reply.elapsed.total_seconds() for reply in replies) < 1.5
         assert settle(replies) == {"unscored": 8 * SIZE}
 
 
